@@ -1,0 +1,68 @@
+"""Every setting of Backline, its default and its meaning, in one frozen object built once at start."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Annotated, Literal
+
+import msgspec
+from msgspec import Meta, field
+from platformdirs import user_data_path
+
+Port = Annotated[int, Meta(ge=1, le=65535)]
+Seconds = Annotated[float, Meta(gt=0)]
+Count = Annotated[int, Meta(ge=1)]
+
+
+class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """What an operator can decide. Durations are in seconds (`_s`), sizes in bytes."""
+
+    # Where things are
+    redis_url: str | None = None
+    """Redis or Valkey to use; unset: a server of our own is started by `up` and `demo`."""
+    data_dir: Path = field(default_factory=lambda: user_data_path("backline"))
+    """Private files of this host: CLI configuration directories, the embedded Redis."""
+    host: str = "127.0.0.1"
+    port: Port = 9000
+    agents: tuple[str, ...] = ()
+    """Agent directories this host's worker serves, each `DIR` or `NAME=DIR`."""
+    default_agent: str | None = None
+    """The agent behind a bare Claude model name; unset: the first agent served."""
+
+    # The worker and its CLI
+    slots: Count = field(default_factory=lambda: 4 * (os.cpu_count() or 1))
+    """CLI turns this worker runs at the same time."""
+    claude_path: Path | None = None
+    """The Claude CLI; unset: the one in the `claude-agent-sdk` wheel."""
+    permission_mode: Literal["dontAsk", "default", "acceptEdits", "plan", "bypassPermissions"] = "dontAsk"
+    """What happens to a tool call that the agent's own settings do not decide."""
+    pass_env: tuple[str, ...] = ()
+    """Names of environment variables agents may see, beside the allow-list."""
+    upstream_retries: Annotated[int, Meta(ge=0, le=10)] = 2
+    """How often the CLI repeats a failed model call before the run fails."""
+    run_timeout_s: Seconds = 1800.0
+    """A run may take this long, from its start on a worker."""
+    start_timeout_s: Seconds = 30.0
+    """The CLI must answer its first request within this time."""
+    idle_timeout_s: Seconds = 300.0
+    """A run that says nothing for this long is ended."""
+
+    # The API
+    queue_limit: Count = 1000
+    """Runs waiting for one agent; beyond it a request is refused with 429."""
+    queue_timeout_s: Seconds = 600.0
+    """A run that no worker has started by then fails."""
+    stream_hold_s: Seconds = 10.0
+    """How long the status line waits for the first output, so that an early failure has its own status."""
+    keepalive_s: Seconds = 10.0
+    """The longest silence on an open stream before a comment is sent."""
+    max_body_bytes: Count = 32 * 1024 * 1024
+    retention_s: Seconds = 3600.0
+    """How long a finished run and its events can still be read."""
+    drain_timeout_s: Seconds = 30.0
+    """How long a stopping process lets its runs or streams finish."""
+
+    # Logs
+    log_level: Literal["debug", "info", "warning", "error"] = "info"
+    log_format: Literal["auto", "console", "json"] = "auto"
