@@ -1,0 +1,87 @@
+"""Agents: directories with a Claude Code set-up, and the names clients call them by."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from pathlib import Path
+
+import msgspec
+
+_NAME = re.compile(r"[a-z0-9](?:[a-z0-9._-]{0,62}[a-z0-9])?")
+_CLAUDE_MODEL = re.compile(
+    r"(?:claude-[a-z0-9.-]{1,80}|(?:best|default|haiku|opus|opusplan|sonnet))(?:\[1m\])?"
+)
+CLAUDE_ALIASES = ("haiku", "opus", "sonnet")
+"""Model names the CLI resolves to its newest model of that family (CLI 2.1)."""
+
+
+class AgentError(ValueError):
+    """An agent that cannot be served; the message says what to change."""
+
+
+class Agent(msgspec.Struct, frozen=True):
+    """An agent as the worker's host knows it."""
+
+    name: str
+    directory: Path
+    description: str = ""
+
+
+def is_claude_model(name: str) -> bool:
+    """Whether `name` is a Claude model id or alias, rather than an agent."""
+    return _CLAUDE_MODEL.fullmatch(name) is not None
+
+
+def parse_agents(entries: Sequence[str]) -> tuple[Agent, ...]:
+    """Read entries `DIR` or `NAME=DIR` into agents, in order.
+
+    Raises `AgentError` when a directory is not there, a name cannot be a model name, or one is taken twice.
+    """
+    agents = tuple(_parse(entry) for entry in entries)
+    seen: dict[str, Path] = {}
+    for agent in agents:
+        if agent.name in seen:
+            raise AgentError(
+                f"Two agents are called {agent.name!r}: {seen[agent.name]} and {agent.directory}."
+                " Give one another name with --agent NAME=DIR."
+            )
+        seen[agent.name] = agent.directory
+    return agents
+
+
+def _parse(entry: str) -> Agent:
+    name, separator, place = entry.partition("=")
+    if not separator or "/" in name:
+        name, place = "", entry
+    directory = Path(place).expanduser().resolve()
+    if not directory.is_dir():
+        raise AgentError(f"The agent directory {place!r} is not there.")
+    name = name or _name_of(directory)
+    if _NAME.fullmatch(name) is None:
+        raise AgentError(
+            f"{name!r} cannot be an agent's name: use 1 to 64 lower-case letters, digits, '.', '_' or '-',"
+            " for example --agent my-agent=DIR."
+        )
+    if is_claude_model(name):
+        raise AgentError(
+            f"{name!r} is a Claude model's name; call the agent something else: --agent NAME=DIR."
+        )
+    return Agent(name=name, directory=directory, description=_description_of(directory))
+
+
+def _name_of(directory: Path) -> str:
+    return re.sub(r"[^a-z0-9._-]+", "-", directory.name.lower()).strip("-._")
+
+
+def _description_of(directory: Path) -> str:
+    """The first heading or line of the agent's CLAUDE.md, at most 200 characters."""
+    for place in (directory / "CLAUDE.md", directory / ".claude" / "CLAUDE.md"):
+        try:
+            with place.open(encoding="utf-8", errors="replace") as file:
+                head = file.read(4096)
+        except OSError:
+            continue
+        lines = (line.strip().lstrip("#").strip() for line in head.splitlines())
+        return next((line[:200] for line in lines if line), "")
+    return ""

@@ -1,0 +1,163 @@
+"""Reading a run's events: from any process, from any place, without gap or repeat.
+
+Each process holds one subscriber connection. A tail subscribes first, then replays the stream, then goes
+live; whatever pub/sub misses (a reconnect, a slow reader) is read from the stream.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Iterator, Sequence
+from contextlib import contextmanager, suppress
+
+from redis.asyncio import Redis
+
+from shared import redis_keys as keys
+from shared.runs import TERMINAL_STATES, LoggedEvent, decode_event
+from shared.subscriber import Subscriber
+
+_PAGE = 500
+_MAX_BUFFERED = 2_000
+_SUBSCRIBE_S = 5.0
+
+
+class Cursor:
+    """A reader's place in a log. Accepts what comes next, drops repeats, and notices holes."""
+
+    def __init__(self, after: int = 0) -> None:
+        self.n = after
+        self.attempt = 0
+        self.is_done = False
+
+    def accept(self, events: Sequence[LoggedEvent]) -> tuple[list[LoggedEvent], bool]:
+        """Give the events that come next, and whether one was missing (then the rest is dropped too)."""
+        accepted: list[LoggedEvent] = []
+        for event in events:
+            if event.n <= self.n or event.attempt < self.attempt or self.is_done:
+                continue
+            if event.n != self.n + 1:
+                return accepted, True
+            accepted.append(event)
+            self.n, self.attempt = event.n, event.attempt
+            self.is_done = type(event.event) in TERMINAL_STATES
+        return accepted, False
+
+
+class EventHub:
+    """One subscriber connection for all tails of a process; `run` must be running."""
+
+    def __init__(self, redis: Redis) -> None:
+        self._redis = redis
+        self._subscriber = Subscriber(redis, self._on_message, self._on_subscribed)
+        self._feeds: dict[bytes, list[_Feed]] = {}
+
+    async def run(self) -> None:
+        """Feed the tails until cancelled."""
+        await self._subscriber.run()
+
+    async def tail(self, run_id: str, *, after: int = 0, tick_s: float) -> AsyncIterator[list[LoggedEvent]]:
+        """Yield the events after number `after`, in batches as they come, to the terminal one.
+
+        An empty batch is yielded whenever `tick_s` seconds pass without an event, so that the caller can
+        look after whoever waits. Raises `redis.RedisError` when the stream cannot be read.
+        """
+        cursor = Cursor(after)
+        with self._feed(keys.events(run_id)) as feed:
+            await self._subscriber.add([keys.events(run_id)])
+            with suppress(TimeoutError):  # Redis is away: ticks read the stream until it is back
+                async with asyncio.timeout(_SUBSCRIBE_S):
+                    await feed.is_subscribed.wait()
+            while not cursor.is_done:
+                if feed.has_gap:
+                    feed.restart()
+                    async for page in self._replay(run_id, cursor):
+                        yield page
+                    continue
+                messages = await feed.take(tick_s)
+                events, is_torn = cursor.accept([_parse_message(message) for message in messages])
+                if is_torn or not messages:  # silence too is checked against the stream
+                    feed.mark_gap()
+                if events or not messages:
+                    yield events
+
+    async def _replay(self, run_id: str, cursor: Cursor) -> AsyncIterator[list[LoggedEvent]]:
+        start = f"({cursor.attempt}-{cursor.n}" if cursor.attempt else "-"
+        while not cursor.is_done:
+            entries = await self._redis.xrange(keys.events(run_id), min=start, count=_PAGE)
+            events, _ = cursor.accept([_parse(entry_id, fields[b"e"]) for entry_id, fields in entries])
+            if events:
+                yield events
+            if len(entries) < _PAGE:
+                return
+            start = f"({entries[-1][0].decode()}"
+
+    @contextmanager
+    def _feed(self, channel: str) -> Iterator[_Feed]:
+        feed = _Feed()
+        feeds = self._feeds.setdefault(channel.encode(), [])
+        feeds.append(feed)
+        try:
+            yield feed
+        finally:
+            feeds.remove(feed)
+            if not feeds:
+                del self._feeds[channel.encode()]
+                self._subscriber.remove(channel)
+
+    def _on_message(self, channel: bytes, data: bytes) -> None:
+        for feed in self._feeds.get(channel, ()):
+            feed.push(data)
+
+    def _on_subscribed(self, channel: bytes) -> None:
+        for feed in self._feeds.get(channel, ()):
+            feed.is_subscribed.set()
+            feed.mark_gap()
+
+
+class _Feed:
+    """What one tail has yet to read. Past its bound it keeps nothing: the stream has it all."""
+
+    def __init__(self) -> None:
+        self.has_gap = True
+        self.is_subscribed = asyncio.Event()
+        self._messages: list[bytes] = []
+        self._wake = asyncio.Event()
+
+    def push(self, message: bytes) -> None:
+        if len(self._messages) >= _MAX_BUFFERED:
+            self.mark_gap()
+        elif not self.has_gap:
+            self._messages.append(message)
+            self._wake.set()
+
+    def mark_gap(self) -> None:
+        """Something may have been missed: what was collected is dropped and the stream is read."""
+        self.has_gap = True
+        self._messages.clear()
+        self._wake.set()
+
+    def restart(self) -> None:
+        """Collect again: what comes from now on follows, or overlaps, what a replay will read."""
+        self.has_gap = False
+        self._messages.clear()
+        self._wake.clear()
+
+    async def take(self, timeout_s: float) -> list[bytes]:
+        """All that has come, waiting `timeout_s` seconds for the first; empty when nothing did."""
+        if not self._messages and not self.has_gap:
+            with suppress(TimeoutError):
+                async with asyncio.timeout(timeout_s):
+                    await self._wake.wait()
+        messages, self._messages = self._messages, []
+        self._wake.clear()
+        return messages
+
+
+def _parse(entry_id: bytes, data: bytes) -> LoggedEvent:
+    attempt, _, n = entry_id.partition(b"-")
+    return LoggedEvent(attempt=int(attempt), n=int(n), event=decode_event(data))
+
+
+def _parse_message(message: bytes) -> LoggedEvent:
+    entry_id, _, data = message.partition(b" ")
+    return _parse(entry_id, data)

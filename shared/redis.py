@@ -1,0 +1,35 @@
+"""How every process of Backline connects to Redis."""
+
+from __future__ import annotations
+
+from arq.connections import ArqRedis
+from msgspec import msgpack
+from redis.asyncio import BlockingConnectionPool
+from redis.asyncio.retry import Retry
+from redis.backoff import FullJitterBackoff
+from redis.exceptions import ConnectionError as RedisConnectionError
+from redis.exceptions import TimeoutError as RedisTimeoutError
+
+_CONNECT_TIMEOUT_S = 5.0
+_ANSWER_TIMEOUT_S = 5.0
+_HEALTH_CHECK_S = 15
+_RETRIES = 3
+
+
+def connect(url: str, *, max_connections: int = 64) -> ArqRedis:
+    """A client for `url` (`redis://`, `rediss://`, `unix://`); nothing is sent until it is first used.
+
+    Every wait is bounded in seconds; a lost connection is tried again a few times with jitter, because a
+    restart of Redis should cost a pause, not an error. ARQ's jobs are MessagePack, never pickle.
+    """
+    pool = BlockingConnectionPool.from_url(
+        url,
+        max_connections=max_connections,
+        timeout=_ANSWER_TIMEOUT_S,
+        socket_connect_timeout=_CONNECT_TIMEOUT_S,
+        socket_timeout=_ANSWER_TIMEOUT_S,
+        health_check_interval=_HEALTH_CHECK_S,
+        retry=Retry(FullJitterBackoff(cap=0.5, base=0.05), _RETRIES),
+        retry_on_error=[RedisConnectionError, RedisTimeoutError],
+    )
+    return ArqRedis(pool, job_serializer=msgpack.encode, job_deserializer=msgpack.decode)

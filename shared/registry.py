@@ -1,0 +1,106 @@
+"""Who serves what, right now: workers announce themselves, everybody else looks."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+
+import msgspec
+from redis.asyncio import Redis
+
+from shared import redis_keys as keys
+from shared.agents import Agent
+from shared.scripts import Scripts
+
+
+class AgentRecord(msgspec.Struct, frozen=True):
+    """An agent as clients may know it; `created` is in seconds since the epoch."""
+
+    name: str
+    description: str
+    created: int
+
+
+class WorkerRecord(msgspec.Struct, frozen=True):
+    """A live worker: its agents in the operator's order, its slots and how many are busy."""
+
+    id: str
+    host: str
+    agents: tuple[str, ...]
+    slots: int
+    busy: int
+    cli_version: str
+
+
+class Registry(msgspec.Struct, frozen=True):
+    """One look at all live workers and all agents ever announced (and not forgotten)."""
+
+    workers: tuple[WorkerRecord, ...] = ()
+    agents: dict[str, AgentRecord] = {}
+
+    @property
+    def served(self) -> tuple[str, ...]:
+        """Names of agents that at least one live worker serves, in the first worker's order."""
+        return tuple(dict.fromkeys(name for worker in self.workers for name in worker.agents))
+
+
+class RegistryStore:
+    """The registry in Redis. Methods raise `redis.RedisError` when Redis does not answer in time."""
+
+    def __init__(self, redis: Redis) -> None:
+        self._redis = redis
+        self._scripts = Scripts(redis)
+
+    async def announce(self, worker: WorkerRecord, agents: Sequence[AgentRecord]) -> None:
+        """Say that a worker lives; it lapses after the lease unless said again."""
+        pairs = [value for a in agents for value in (a.name, msgspec.msgpack.encode(a))]
+        await self._scripts(
+            "announce",
+            [keys.worker(worker.id), keys.WORKERS, keys.AGENTS],
+            [worker.id, msgspec.msgpack.encode(worker), keys.LEASE_MS, keys.AGENTS_TTL_MS, *pairs],
+        )
+
+    async def withdraw(self, worker_id: str) -> None:
+        """Say that a worker has left."""
+        async with self._redis.pipeline(transaction=True) as pipe:
+            pipe.delete(keys.worker(worker_id))
+            pipe.zrem(keys.WORKERS, worker_id)
+            await pipe.execute()
+
+    async def look(self) -> Registry:
+        """Read the registry as it is now."""
+        workers, agents = await self._scripts("registry", [keys.WORKERS, keys.AGENTS], [keys.worker("")])
+        records = [_agents.decode(record) for record in agents[1::2]]
+        return Registry(
+            workers=tuple(sorted((_worker.decode(w) for w in workers), key=lambda w: w.id)),
+            agents={record.name: record for record in records},
+        )
+
+
+class CachedRegistry:
+    """A registry that is read at most once a second, for the request path."""
+
+    def __init__(self, store: RegistryStore, *, max_age_s: float = 1.0) -> None:
+        self._store = store
+        self._max_age_s = max_age_s
+        self._read_at = -max_age_s
+        self._registry = Registry()
+
+    async def look(self, *, fresh: bool = False) -> Registry:
+        """The registry, at most `max_age_s` old; `fresh` reads it now."""
+        now = time.monotonic()
+        if fresh or now - self._read_at >= self._max_age_s:
+            self._registry = await self._store.look()
+            self._read_at = now
+        return self._registry
+
+
+def describe(agent: Agent) -> AgentRecord:
+    """What clients may know of an agent."""
+    return AgentRecord(
+        name=agent.name, description=agent.description, created=int(agent.directory.stat().st_mtime)
+    )
+
+
+_worker = msgspec.msgpack.Decoder(WorkerRecord)
+_agents = msgspec.msgpack.Decoder(AgentRecord)

@@ -1,0 +1,195 @@
+"""The life of runs in Redis: submit, claim, begin, renew, finish, stop. Each is one script."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import msgspec
+from arq.connections import ArqRedis
+from arq.jobs import serialize_job
+
+from shared import redis_keys as keys
+from shared.runs import (
+    TERMINAL_STATES,
+    RunRequest,
+    RunStarted,
+    RunState,
+    TerminalEvent,
+    decode_request,
+    encode_event,
+    encode_request,
+)
+from shared.scripts import Scripts
+
+JOB_FUNCTION = "execute"
+"""The name under which workers register the function that ARQ calls with a run id."""
+
+
+class QueueFullError(Exception):
+    """An agent's queue holds as many waiting runs as the operator allows."""
+
+
+class Submitted(msgspec.Struct, frozen=True):
+    """A run that can no longer be lost. `created_ms` is Redis's clock, `waiting` the runs before it."""
+
+    created_ms: int
+    waiting: int
+
+
+class Claim(msgspec.Struct, frozen=True):
+    """The right to run `run_id` for the length of the lease; `score` is when it was due (ms)."""
+
+    run_id: str
+    queue: str
+    token: str
+    score: int
+
+
+class Claimed(msgspec.Struct, frozen=True):
+    """What a look at the queues gave; `next_due_s` is when to look again, `None` when nothing waits."""
+
+    claims: tuple[Claim, ...]
+    next_due_s: float | None
+
+
+class Attempt(msgspec.Struct, frozen=True):
+    """One start of a run: `n` is the number of its first event, `cancel` a reason to end it at once."""
+
+    run_id: str
+    number: int
+    n: int
+    request: RunRequest
+    cancel: str
+    waited_s: float
+
+
+class RunStatus(msgspec.Struct, frozen=True):
+    """Where a run is; `is_held` says that some worker's lease on it lives."""
+
+    state: RunState
+    attempt: int
+    is_held: bool
+
+
+class RunStore:
+    """Runs in Redis. Every method raises `redis.RedisError` when Redis does not answer in time."""
+
+    def __init__(self, redis: ArqRedis, *, retention_s: float) -> None:
+        self._redis = redis
+        self._scripts = Scripts(redis)
+        self._retention_ms = int(retention_s * 1000)
+
+    async def submit(self, run_id: str, request: RunRequest, *, queue_limit: int, ttl_s: float) -> Submitted:
+        """Queue a run; raises `QueueFullError`. Submitting the same id again changes nothing.
+
+        `ttl_s` is the longest it may wait and run, in seconds.
+        """
+        job = serialize_job(JOB_FUNCTION, (run_id,), {}, None, 0, serializer=msgspec.msgpack.encode)
+        status, created_ms, waiting = await self._scripts(
+            "submit",
+            [keys.run(run_id), keys.job(run_id), keys.queue(request.agent)],
+            [
+                run_id,
+                encode_request(request),
+                job,
+                queue_limit,
+                int(ttl_s * 1000) + keys.RUN_SLACK_MS + self._retention_ms,
+                keys.doorbell(request.agent),
+            ],
+        )
+        if status < 0:
+            raise QueueFullError(f"{waiting} runs of {request.agent!r} are waiting.")
+        return Submitted(created_ms=created_ms, waiting=waiting)
+
+    async def claim(self, queues: Sequence[str], token: str, limit: int) -> Claimed:
+        """Take up to `limit` due runs off `queues`, the first queue first."""
+        answer = await self._scripts("claim", queues, [token, keys.LEASE_MS, limit, keys.lease("")])
+        claims = tuple(
+            Claim(
+                run_id=answer[i].decode(),
+                queue=queues[answer[i + 1] - 1],
+                token=token,
+                score=int(float(answer[i + 2])),
+            )
+            for i in range(1, len(answer), 3)
+        )
+        return Claimed(claims=claims, next_due_s=None if answer[0] < 0 else answer[0] / 1000)
+
+    async def renew(self, claims: Sequence[Claim]) -> dict[str, str]:
+        """Keep the leases of `claims`; gives run ids with what to do: `lost`, `kept` or `cancel`."""
+        if not claims:
+            return {}
+        names = [name for c in claims for name in (keys.lease(c.run_id), c.queue, keys.run(c.run_id))]
+        args = [value for c in claims for value in (c.run_id, c.token)]
+        answers = await self._scripts("renew", names, [keys.LEASE_MS, *args])
+        verdicts = {-1: "lost", 0: "kept", 1: "cancel"}
+        return {c.run_id: verdicts[answer] for c, answer in zip(claims, answers, strict=True)}
+
+    async def release(self, claim: Claim, agent: str) -> bool:
+        """Give a claimed run back to the queue at once; `False` when it was no longer ours."""
+        args = [claim.run_id, claim.token, keys.doorbell(agent)]
+        names = [keys.lease(claim.run_id), claim.queue, keys.retry(claim.run_id)]
+        return bool(await self._scripts("release", names, args))
+
+    async def begin(self, claim: Claim, worker_id: str, *, ttl_s: float) -> Attempt | None:
+        """Start an attempt; `None` when the run is over or another worker has it."""
+        names = [keys.run(claim.run_id), keys.events(claim.run_id), keys.lease(claim.run_id)]
+        ttl_ms = int(ttl_s * 1000) + keys.RUN_SLACK_MS + self._retention_ms
+        started = encode_event(RunStarted(worker=worker_id))
+        answer = await self._scripts("begin", names, [claim.token, worker_id, started, ttl_ms])
+        if not answer:
+            return None
+        attempt, n, request, cancel, waited_ms = answer
+        return Attempt(
+            run_id=claim.run_id,
+            number=attempt,
+            n=n,
+            request=decode_request(request),
+            cancel=cancel.decode(),
+            waited_s=waited_ms / 1000,
+        )
+
+    async def finish(self, claim: Claim, attempt: int, event: TerminalEvent) -> bool:
+        """Write the run's one terminal event; `False` when it had ended or another attempt is newer."""
+        names = _run_keys(claim.run_id, claim.queue)
+        state, data = _ending(event)
+        return bool(
+            await self._scripts("finish", names, [claim.run_id, attempt, state, data, self._retention_ms])
+        )
+
+    async def stop(self, run_id: str, agent: str, event: TerminalEvent, reason: str) -> bool:
+        """End a run that nobody has with `event`, or tell its worker to cancel it for `reason`.
+
+        `False` when it was over already or never was.
+        """
+        names = _run_keys(run_id, keys.queue(agent))
+        state, data = _ending(event)
+        answer = await self._scripts(
+            "stop", names, [run_id, state, data, self._retention_ms, reason, keys.control("")]
+        )
+        return int(answer) > 0
+
+    async def status(self, run_id: str) -> RunStatus | None:
+        """Where a run is; `None` when there is no such run (any more)."""
+        async with self._redis.pipeline(transaction=True) as pipe:
+            pipe.hmget(keys.run(run_id), ["state", "attempt"])
+            pipe.exists(keys.lease(run_id))
+            (state, attempt), is_held = await pipe.execute()
+        if state is None:
+            return None
+        return RunStatus(state=RunState(state.decode()), attempt=int(attempt), is_held=bool(is_held))
+
+
+def _run_keys(run_id: str, queue: str) -> list[str]:
+    return [
+        keys.run(run_id),
+        keys.events(run_id),
+        queue,
+        keys.job(run_id),
+        keys.lease(run_id),
+        keys.retry(run_id),
+    ]
+
+
+def _ending(event: TerminalEvent) -> tuple[str, bytes]:
+    return TERMINAL_STATES[type(event)], encode_event(event)

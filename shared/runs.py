@@ -1,0 +1,261 @@
+"""The narrow waist: a run, what it is asked to do, and what it says.
+
+Every way in is translated into a `RunRequest`, every way out from `RunEvent`s. Events travel and are
+stored as MessagePack arrays, so fields are only ever added at the end, and each record carries a version.
+"""
+
+from __future__ import annotations
+
+import secrets
+import time
+from enum import StrEnum
+from typing import Any, Literal
+
+import msgspec
+
+REQUEST_VERSION = 1
+
+
+class TextPart(msgspec.Struct, frozen=True, tag="text"):
+    """Plain text."""
+
+    text: str
+
+
+class ImagePart(msgspec.Struct, frozen=True, tag="image"):
+    """An image. `data` is base64; `media_type` is one of the model's (`image/png`, …)."""
+
+    media_type: str
+    data: str
+
+
+class ToolUsePart(msgspec.Struct, frozen=True, tag="tool_use"):
+    """A call the assistant made in an earlier turn. `input` is the decoded JSON object."""
+
+    id: str
+    name: str
+    input: dict[str, Any]
+
+
+class ToolResultPart(msgspec.Struct, frozen=True, tag="tool_result"):
+    """What a call of an earlier turn gave back."""
+
+    tool_use_id: str
+    text: str
+    is_error: bool = False
+
+
+Part = TextPart | ImagePart | ToolUsePart | ToolResultPart
+
+
+class Turn(msgspec.Struct, frozen=True):
+    """One side's say in a conversation; neighbouring turns have different roles."""
+
+    role: Literal["user", "assistant"]
+    parts: tuple[Part, ...]
+
+
+class Sampling(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """What a request may ask of the model's sampling; `None` leaves the agent's own.
+
+    `max_output_tokens` bounds each model call in tokens; `stop` holds at most four sequences.
+    """
+
+    max_output_tokens: int | None = None
+    temperature: float | None = None
+    top_p: float | None = None
+    stop: tuple[str, ...] = ()
+
+
+class RunRequest(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """All that a worker needs to know to run one turn of an agent.
+
+    `prompt` is the newest user message, `history` the turns before it, `system` is appended to the agent's
+    own system prompt. `model` is a Claude model or alias (`None`: the agent's own choice).
+    """
+
+    agent: str
+    prompt: tuple[Part, ...]
+    history: tuple[Turn, ...] = ()
+    model: str | None = None
+    system: str | None = None
+    sampling: Sampling = Sampling()
+    tenant: str = "default"
+    request_id: str = ""
+    timeout_s: float | None = None
+    version: int = REQUEST_VERSION
+
+
+class RunState(StrEnum):
+    """Where a run is. A terminal state is entered once and never left."""
+
+    QUEUED = "queued"
+    RUNNING = "running"
+    COMPLETED = "completed"
+    FAILED = "failed"
+    CANCELLED = "cancelled"
+
+    @property
+    def is_terminal(self) -> bool:
+        """Whether nothing can follow."""
+        return self in {RunState.COMPLETED, RunState.FAILED, RunState.CANCELLED}
+
+
+class ErrorKind(StrEnum):
+    """Why a run failed. The edge maps each kind to a status and a code of its own."""
+
+    AGENT_UNAVAILABLE = "agent_unavailable"
+    CLI_NOT_STARTED = "cli_not_started"
+    CLI_DIED = "cli_died"
+    UPSTREAM_AUTH = "upstream_auth"
+    UPSTREAM_RATE_LIMITED = "upstream_rate_limited"
+    UPSTREAM_OVERLOADED = "upstream_overloaded"
+    UPSTREAM_REFUSED_REQUEST = "upstream_refused_request"
+    UPSTREAM_ERROR = "upstream_error"
+    CONTEXT_TOO_LONG = "context_too_long"
+    MAX_TURNS = "max_turns"
+    QUEUE_TIMEOUT = "queue_timeout"
+    RUN_TIMEOUT = "run_timeout"
+    SILENT = "silent"
+    WORKER_LOST = "worker_lost"
+    INTERNAL = "internal"
+
+
+class RunError(msgspec.Struct, frozen=True, array_like=True):
+    """A failure as a person should read it; `retry_after_s` is a hint in seconds, where one is known."""
+
+    kind: ErrorKind
+    message: str
+    retry_after_s: float | None = None
+
+
+class Usage(msgspec.Struct, frozen=True, array_like=True):
+    """Tokens as the CLI counted them over all model calls of the run."""
+
+    input_tokens: int = 0
+    cache_read_tokens: int = 0
+    cache_write_tokens: int = 0
+    output_tokens: int = 0
+    cost_usd: float | None = None
+
+    @property
+    def prompt_tokens(self) -> int:
+        """All tokens the model read, from cache or not."""
+        return self.input_tokens + self.cache_read_tokens + self.cache_write_tokens
+
+
+Finish = Literal["stop", "length", "content_filter", "tool_calls"]
+
+
+class RunStarted(msgspec.Struct, frozen=True, tag="started", array_like=True):
+    """A worker took the run; a second one in the log means that an earlier worker was lost."""
+
+    worker: str
+
+
+class TextDelta(msgspec.Struct, frozen=True, tag="text", array_like=True):
+    """A piece of the answer, as the CLI said it."""
+
+    text: str
+
+
+class ThinkingDelta(msgspec.Struct, frozen=True, tag="thinking", array_like=True):
+    """A piece of the model's thinking."""
+
+    text: str
+
+
+class ToolStarted(msgspec.Struct, frozen=True, tag="tool_started", array_like=True):
+    """The agent uses a tool of its own. `input` is JSON text."""
+
+    id: str
+    name: str
+    input: str
+
+
+class ToolFinished(msgspec.Struct, frozen=True, tag="tool_finished", array_like=True):
+    """The agent's tool gave its result back to the model."""
+
+    id: str
+    is_error: bool
+
+
+class UpstreamRetry(msgspec.Struct, frozen=True, tag="retry", array_like=True):
+    """The CLI repeats a failed model call after `delay_s` seconds."""
+
+    attempt: int
+    status: int | None
+    delay_s: float
+
+
+class RunCompleted(msgspec.Struct, frozen=True, tag="completed", array_like=True):
+    """The turn ended as it should."""
+
+    finish: Finish
+    usage: Usage
+    session_id: str
+    model: str
+
+
+class RunFailed(msgspec.Struct, frozen=True, tag="failed", array_like=True):
+    """The run ended in an error; `usage` is what was spent until then."""
+
+    error: RunError
+    usage: Usage = Usage()
+
+
+class RunCancelled(msgspec.Struct, frozen=True, tag="cancelled", array_like=True):
+    """The run was stopped on request; `usage` is what was spent until then."""
+
+    reason: str
+    usage: Usage = Usage()
+
+
+TerminalEvent = RunCompleted | RunFailed | RunCancelled
+OutputEvent = TextDelta | ThinkingDelta | ToolStarted | ToolFinished
+RunEvent = RunStarted | OutputEvent | UpstreamRetry | TerminalEvent
+
+
+class LoggedEvent(msgspec.Struct, frozen=True, array_like=True):
+    """An event in its place: `n` counts from 1 through the whole run, `attempt` is who wrote it."""
+
+    attempt: int
+    n: int
+    event: RunEvent
+
+
+TERMINAL_STATES: dict[type[TerminalEvent], RunState] = {
+    RunCompleted: RunState.COMPLETED,
+    RunFailed: RunState.FAILED,
+    RunCancelled: RunState.CANCELLED,
+}
+
+
+def new_run_id() -> str:
+    """A run id: 12 hex digits of milliseconds, so that ids sort by age, then 128 random bits."""
+    return f"run_{time.time_ns() // 1_000_000:012x}{secrets.token_hex(16)}"
+
+
+def encode_event(event: RunEvent) -> bytes:
+    """Encode one event for the log."""
+    return _encoder.encode(event)
+
+
+def decode_event(data: bytes) -> RunEvent:
+    """Decode one event of the log; raises `msgspec.DecodeError` on anything else."""
+    return _event_decoder.decode(data)
+
+
+def encode_request(request: RunRequest) -> bytes:
+    """Encode a request for the run record."""
+    return _encoder.encode(request)
+
+
+def decode_request(data: bytes) -> RunRequest:
+    """Decode a request of the run record; raises `msgspec.DecodeError` on anything else."""
+    return _request_decoder.decode(data)
+
+
+_encoder = msgspec.msgpack.Encoder()
+_event_decoder: msgspec.msgpack.Decoder[RunEvent] = msgspec.msgpack.Decoder(RunEvent)
+_request_decoder = msgspec.msgpack.Decoder(RunRequest)

@@ -1,0 +1,30 @@
+"""The Lua scripts: each one is a step that happens whole or not at all. Their headers say what and why."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from importlib.resources import files
+from typing import Any
+
+from redis.asyncio import Redis
+from redis.commands.core import AsyncScript
+
+_NAMES = ("announce", "begin", "claim", "finish", "registry", "release", "renew", "stop", "submit")
+
+Value = str | bytes | int
+
+
+class Scripts:
+    """The scripts of `shared/lua`, bound to one Redis client and loaded by hash at first use."""
+
+    def __init__(self, redis: Redis) -> None:
+        folder = files("shared") / "lua"
+        common = (folder / "common.lua").read_text("utf-8")
+        self._scripts: dict[str, AsyncScript] = {
+            name: redis.register_script(common + (folder / f"{name}.lua").read_text("utf-8"))
+            for name in _NAMES
+        }
+
+    async def __call__(self, name: str, keys: Sequence[str], args: Sequence[Value]) -> Any:
+        """Run script `name`; raises `redis.RedisError` when Redis does not answer."""
+        return await self._scripts[name](keys=list(keys), args=list(args))

@@ -1,0 +1,175 @@
+"""Builds the settings once at start: flags, environment, `.env`, `backline.toml`, defaults, in that order.
+
+Every value keeps its origin, so that a refusal can name the place to mend. `to_environment` is the way back:
+it hands a finished `Settings` to a child process without anything on its command line.
+"""
+
+from __future__ import annotations
+
+import difflib
+import io
+import tomllib
+from pathlib import Path
+from typing import TYPE_CHECKING, NamedTuple, get_type_hints
+
+import msgspec
+from dotenv import dotenv_values
+
+from shared.settings import Settings
+from shared.settings_values import Refused, to_text, to_value
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator, Mapping
+
+PREFIX = "BACKLINE_"
+CONFIG = "BACKLINE_CONFIG"
+"""Path of the TOML file, when it is not `backline.toml` in the working directory."""
+DEFAULT = "default"
+"""The origin of a setting that nobody gave."""
+
+_TYPES = get_type_hints(Settings, include_extras=True)
+
+
+class SettingsError(Exception):
+    """A setting is unknown or has a bad value; the message is one sentence for the operator."""
+
+
+class Loaded(msgspec.Struct, frozen=True, kw_only=True):
+    """Settings, where each came from, and the environment they were read with."""
+
+    settings: Settings
+    origins: dict[str, str]
+    """Per field: a flag, an environment variable (and the `.env` it stands in), a TOML path, or `default`."""
+    environ: dict[str, str]
+    """The process environment with `.env` beneath it: credentials written there reach the agents' CLI."""
+
+    def asked(self, field: str) -> bool:
+        """Whether someone gave this setting, as opposed to its default."""
+        return self.origins[field] != DEFAULT
+
+
+class _Given(NamedTuple):
+    """One setting as one source gives it."""
+
+    field: str
+    shown: str
+    """How the operator spells it there: `--port`, `BACKLINE_PORT`, `port`."""
+    origin: str
+    value: object
+    from_text: bool
+
+
+def load_settings(flags: Mapping[str, object], environ: Mapping[str, str], cwd: Path) -> Loaded:
+    """Read all sources and return typed settings.
+
+    `flags` maps field names to values, None for a flag that was not given. Relative paths are relative to
+    `cwd`. Raises SettingsError for an unknown name or a bad value.
+    """
+    dotenv = _read_dotenv(cwd / ".env")
+    merged = {**dotenv, **environ}
+    sources = (
+        _from_flags(flags),
+        _from_environment(environ, origin=None),
+        _from_environment(dotenv, origin=cwd / ".env"),
+        _from_toml(_toml_path(merged, cwd)),
+    )
+    chosen: dict[str, _Given] = {}
+    for source in sources:
+        for given in source:
+            chosen.setdefault(given.field, given)
+    values = {field: _convert(given, cwd) for field, given in chosen.items()}
+    origins = {
+        name: chosen[name].origin if name in chosen else DEFAULT for name in Settings.__struct_fields__
+    }
+    return Loaded(settings=Settings(**values), origins=origins, environ=merged)  # type: ignore[arg-type]
+
+
+def to_environment(settings: Settings) -> dict[str, str]:
+    """Return the `BACKLINE_…` variables from which `load_settings` builds the same settings again."""
+    given = ((name, getattr(settings, name)) for name in Settings.__struct_fields__)
+    return {PREFIX + name.upper(): to_text(value) for name, value in given if value not in (None, ())}
+
+
+def without_settings(environ: Mapping[str, str]) -> dict[str, str]:
+    """Return `environ` less every variable that Backline itself reads."""
+    return {
+        name: value for name, value in environ.items() if not name.startswith(PREFIX) and name != "REDIS_URL"
+    }
+
+
+def _from_flags(flags: Mapping[str, object]) -> Iterator[_Given]:
+    for field, value in flags.items():
+        if value not in (None, (), [], ""):
+            flag = "--" + {"agents": "agent", "data_dir": "data"}.get(field, field.replace("_", "-"))
+            yield _Given(field, flag, flag, value, from_text=True)
+
+
+def _from_environment(environ: Mapping[str, str], origin: Path | None) -> Iterator[_Given]:
+    def given(field: str, name: str) -> _Given:
+        return _Given(field, name, f"{name} in {origin}" if origin else name, environ[name], from_text=True)
+
+    for name in sorted(environ):
+        if not name.startswith(PREFIX) or name == CONFIG:
+            continue
+        field = name.removeprefix(PREFIX).lower()
+        if field not in _TYPES or name != name.upper():
+            known = [CONFIG, *(PREFIX + field.upper() for field in _TYPES)]
+            raise SettingsError(_unknown("variable", name, str(origin or "the environment"), known))
+        if environ[name].strip():
+            yield given(field, name)
+    if environ.get("REDIS_URL", "").strip():
+        yield given("redis_url", "REDIS_URL")
+
+
+def _read_dotenv(path: Path) -> dict[str, str]:
+    try:
+        text = path.read_text("utf-8")
+    except FileNotFoundError:
+        return {}
+    except (OSError, UnicodeDecodeError) as error:
+        raise SettingsError(f"Cannot read {path}: {error}.") from error
+    return {
+        name: value for name, value in dotenv_values(stream=io.StringIO(text)).items() if value is not None
+    }
+
+
+def _toml_path(environ: Mapping[str, str], cwd: Path) -> Path | None:
+    asked = environ.get(CONFIG, "").strip()
+    path = cwd / Path(asked or "backline.toml").expanduser()
+    if path.is_file():
+        return path
+    if asked:
+        raise SettingsError(f"{CONFIG} names {path}, and there is no such file.")
+    return None
+
+
+def _from_toml(path: Path | None) -> Iterator[_Given]:
+    if path is None:
+        return
+    try:
+        content = tomllib.loads(path.read_text("utf-8"))
+    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+        raise SettingsError(f"Cannot read {path}: {error}.") from error
+    for field, value in content.items():
+        if field not in _TYPES:
+            raise SettingsError(_unknown("setting", field, str(path), _TYPES))
+        if value not in ("", []):
+            yield _Given(field, field, str(path), value, from_text=False)
+
+
+def _convert(given: _Given, cwd: Path) -> object:
+    try:
+        return to_value(given.field, given.value, _TYPES[given.field], from_text=given.from_text, cwd=cwd)
+    except Refused as refused:
+        where = (
+            "" if given.origin == given.shown else f" in {given.origin.removeprefix(f'{given.shown} in ')}"
+        )
+        raise SettingsError(
+            f"{given.shown}{where} is {refused.given}, but must be {refused.expected}."
+        ) from None
+
+
+def _unknown(kind: str, name: str, origin: str, known: Iterable[str]) -> str:
+    close = difflib.get_close_matches(name, [*known], n=1)
+    hint = f"; did you mean {close[0]}?" if close else "."
+    return f"Unknown {kind} {name} in {origin}{hint}"

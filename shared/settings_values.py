@@ -1,0 +1,107 @@
+"""One setting's value: from what an operator wrote to its type, and back to text."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+from typing import TYPE_CHECKING
+from urllib.parse import urlsplit
+
+import msgspec
+from msgspec import inspect
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+
+class Refused(ValueError):  # noqa: N818 - caught next door and told as a SettingsError
+    """A value that does not fit: `given` as it may be shown, `expected` in words."""
+
+    def __init__(self, given: str, expected: str) -> None:
+        super().__init__(f"{given} is not {expected}")
+        self.given = given
+        self.expected = expected
+
+
+def to_value(field: str, raw: object, kind: object, *, from_text: bool, cwd: Path) -> object:
+    """Convert `raw` to the type `kind`; text (flags, environment) is read leniently, TOML strictly.
+
+    Lists in text are separated by commas, or written as JSON when an entry holds a comma. Raises Refused.
+    """
+    shape = inspect.type_info(kind)
+    try:
+        if from_text and isinstance(raw, str):
+            raw = raw.strip()
+            if isinstance(shape, inspect.VarTupleType):
+                raw = _split(raw)
+        value: object = msgspec.convert(raw, kind, strict=not from_text, dec_hook=_path_in(cwd))
+    except (msgspec.ValidationError, msgspec.DecodeError) as error:
+        raise Refused(_shown(field, raw), _words(shape)) from error
+    if isinstance(value, float) and not math.isfinite(value):
+        raise Refused(_shown(field, raw), _words(shape))
+    if field == "redis_url" and not _is_redis_url(str(value)):
+        raise Refused(_shown(field, raw), "a redis://, rediss:// or unix:// URL")
+    return value
+
+
+def to_text(value: object) -> str:
+    """Write a setting as `to_value` reads it from text."""
+    if not isinstance(value, tuple):
+        return str(value)
+    plain = not any("," in entry or entry != entry.strip() for entry in value) and not value[0].startswith(
+        "["
+    )
+    return ",".join(value) if plain else msgspec.json.encode(value).decode()
+
+
+def _split(text: str) -> list[str]:
+    if text.startswith("["):
+        return msgspec.json.decode(text, type=list[str])
+    return [entry.strip() for entry in text.split(",") if entry.strip()]
+
+
+def _path_in(cwd: Path) -> Callable[[type, object], object]:
+    def convert(kind: type, value: object) -> object:
+        if kind is Path and isinstance(value, str | Path):
+            return cwd / Path(value).expanduser()
+        raise TypeError(f"not a path: {value!r}")
+
+    return convert
+
+
+def _is_redis_url(url: str) -> bool:
+    try:
+        parts = urlsplit(url)
+        return (parts.scheme in {"redis", "rediss"} and parts.port != 0) or (
+            parts.scheme == "unix" and bool(parts.path)
+        )
+    except ValueError:  # a port that is none
+        return False
+
+
+def _shown(field: str, raw: object) -> str:
+    if field == "redis_url" and "@" in str(raw):
+        return f"'…@{str(raw).rpartition('@')[2]}'"  # what stands before the @ may be a password
+    return repr(raw)
+
+
+def _words(shape: inspect.Type) -> str:
+    match shape:
+        case inspect.IntType(ge=low, le=high):
+            return "a whole number" + _between(low, high)
+        case inspect.FloatType():
+            return "a number of seconds greater than 0"
+        case inspect.LiteralType(values=values):
+            return "one of " + ", ".join(str(value) for value in values)
+        case inspect.VarTupleType():
+            return "a list of texts (separated by commas, outside TOML)"
+        case inspect.UnionType(types=types):
+            return _words(types[0])
+        case _:
+            return "a path" if isinstance(shape, inspect.CustomType) else "a text"
+
+
+def _between(low: int | None, high: int | None) -> str:
+    if high is not None:
+        return f" from {low} to {high}"
+    return f" of at least {low}" if low is not None else ""

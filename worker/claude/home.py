@@ -1,0 +1,63 @@
+"""Private places on the worker's disk: one home per tenant and agent, one scratch directory per process.
+
+Within one configuration directory the CLI resumes any session by its id, from any working directory, so
+tenants and agents never share one.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from tempfile import mkdtemp
+
+import msgspec
+
+_LOGIN_FILE = ".credentials.json"
+
+
+class Home(msgspec.Struct, frozen=True):
+    """`directory` is the CLI's HOME, `config` its CLAUDE_CONFIG_DIR."""
+
+    directory: Path
+
+    @property
+    def config(self) -> Path:
+        """Where the CLI keeps its settings, login and transcripts."""
+        return self.directory / ".claude"
+
+
+class Homes:
+    """Makes and finds homes below `root`. `login` is the operator's own `.claude` directory."""
+
+    def __init__(self, root: Path, login: Path) -> None:
+        self._root = root
+        self._login = login
+
+    def home(self, tenant: str, agent: str) -> Home:
+        """The home of one tenant's use of one agent, made at first use; raises `OSError`."""
+        owner = hashlib.sha256(tenant.encode()).hexdigest()[:16]
+        home = Home(directory=self._root / "homes" / owner / agent)
+        home.config.mkdir(parents=True, exist_ok=True, mode=0o700)
+        self._share_login(home)
+        return home
+
+    @contextmanager
+    def scratch(self) -> Iterator[Path]:
+        """A directory for one process's temporary files, gone afterwards."""
+        parent = self._root / "scratch"
+        parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+        directory = Path(mkdtemp(dir=parent))
+        try:
+            yield directory
+        finally:
+            shutil.rmtree(directory, ignore_errors=True)
+
+    def _share_login(self, home: Home) -> None:
+        """Point at the operator's login, if there is one: a copy would miss the tokens' renewal."""
+        source, link = self._login / _LOGIN_FILE, home.config / _LOGIN_FILE
+        if source.is_file() and not link.exists():
+            with suppress(FileExistsError):
+                link.symlink_to(source)

@@ -1,0 +1,172 @@
+"""How the CLI is started for a run: its arguments and its environment, and nothing of the worker's own."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from importlib.util import find_spec
+from pathlib import Path
+
+import msgspec
+
+from shared.agents import Agent
+from shared.runs import RunRequest, Sampling
+from shared.settings import Settings
+from worker.claude.home import Home
+from worker.process_tree import MARKER_VARIABLE
+
+_SETTINGS = msgspec.json.encode(
+    {
+        # A CLI of the same user could otherwise start turns in ours through its messaging socket.
+        "crossSessionInbound": "refuse",
+        # The operator chose this directory to be served; there is nobody here to ask about its servers.
+        "enableAllProjectMcpServers": True,
+    }
+).decode()
+
+_PASSED = (
+    "PATH",
+    "LANG",
+    "LC_ALL",
+    "LC_CTYPE",
+    "TZ",
+    "TERM",
+    "ANTHROPIC_API_KEY",
+    "ANTHROPIC_AUTH_TOKEN",
+    "ANTHROPIC_BASE_URL",
+    "ANTHROPIC_MODEL",
+    "ANTHROPIC_SMALL_FAST_MODEL",
+    "ANTHROPIC_CUSTOM_HEADERS",
+    "CLAUDE_CODE_OAUTH_TOKEN",
+    "CLAUDE_CODE_USE_BEDROCK",
+    "CLAUDE_CODE_USE_VERTEX",
+    "CLAUDE_CODE_SKIP_BEDROCK_AUTH",
+    "CLAUDE_CODE_SKIP_VERTEX_AUTH",
+    "ANTHROPIC_BEDROCK_BASE_URL",
+    "ANTHROPIC_VERTEX_BASE_URL",
+    "ANTHROPIC_VERTEX_PROJECT_ID",
+    "CLOUD_ML_REGION",
+    "AWS_REGION",
+    "AWS_DEFAULT_REGION",
+    "AWS_PROFILE",
+    "AWS_ACCESS_KEY_ID",
+    "AWS_SECRET_ACCESS_KEY",
+    "AWS_SESSION_TOKEN",
+    "AWS_BEARER_TOKEN_BEDROCK",
+    "GOOGLE_APPLICATION_CREDENTIALS",
+    "HTTP_PROXY",
+    "HTTPS_PROXY",
+    "NO_PROXY",
+    "http_proxy",
+    "https_proxy",
+    "no_proxy",
+    "SSL_CERT_FILE",
+    "NODE_EXTRA_CA_CERTS",
+)
+"""What of the worker's environment the CLI may see: its way to the model, and the locale."""
+
+_FIXED = {
+    "CLAUDE_CODE_DISABLE_NONESSENTIAL_TRAFFIC": "1",
+    "DISABLE_TELEMETRY": "1",
+    "DISABLE_AUTOUPDATER": "1",
+    "DISABLE_ERROR_REPORTING": "1",
+    # After a failure in mid-stream the CLI would repeat the call whole, with another text (CLI 2.1).
+    "CLAUDE_CODE_DISABLE_NONSTREAMING_FALLBACK": "1",
+    # "@path" in a message would send that file to the model.
+    "CLAUDE_CODE_DISABLE_FILE_MENTIONS": "1",
+    # Measured to take 10 to 20 % off the CLI's own CPU per token.
+    "CLAUDE_CODE_PLAIN_DELTA_FAST_PATH": "1",
+}
+
+
+class CliNotFoundError(Exception):
+    """There is no Claude CLI on this host."""
+
+
+class Launch(msgspec.Struct, frozen=True):
+    """All that `ClaudeProcess.start` needs."""
+
+    argv: tuple[str, ...]
+    cwd: Path
+    env: dict[str, str]
+    marker: str
+
+
+def find_cli(settings: Settings) -> Path:
+    """The CLI to run: the operator's, else the one the SDK's wheel carries; raises `CliNotFoundError`."""
+    if settings.claude_path is not None:
+        if not settings.claude_path.is_file():
+            raise CliNotFoundError(f"There is no Claude CLI at {settings.claude_path} (setting claude_path).")
+        return settings.claude_path
+    spec = find_spec("claude_agent_sdk")  # found, not imported: importing it costs half a second
+    if spec is not None and spec.origin is not None:
+        bundled = Path(spec.origin).parent / "_bundled" / "claude"
+        if bundled.is_file():
+            return bundled
+    raise CliNotFoundError("The claude-agent-sdk wheel of this platform has no CLI: set claude_path to one.")
+
+
+class Launcher:
+    """Plans launches on this host. `environ` is the worker's environment, of which little is passed on."""
+
+    def __init__(self, cli: Path, settings: Settings, environ: Mapping[str, str]) -> None:
+        self._cli = cli
+        self._settings = settings
+        names = (*_PASSED, *settings.pass_env)
+        self._passed = {name: environ[name] for name in names if name in environ}
+
+    def plan(
+        self, request: RunRequest, agent: Agent, home: Home, scratch: Path, transcript: Path | None
+    ) -> Launch:
+        """Plan the launch for `request`; `transcript` is the history to resume, if there is any."""
+        argv = [
+            str(self._cli),
+            "--input-format=stream-json",
+            "--output-format=stream-json",
+            "--verbose",
+            "--include-partial-messages",
+            "--setting-sources=project,local",
+            f"--permission-mode={self._settings.permission_mode}",
+            f"--settings={_SETTINGS}",
+            "--no-session-persistence",
+        ]
+        if request.model is not None:
+            argv.append(f"--model={request.model}")
+        if transcript is not None:
+            argv.append(f"--resume={transcript}")
+        marker = scratch.name
+        return Launch(
+            argv=tuple(argv),
+            cwd=agent.directory,
+            env=self._environment(request.sampling, home, scratch, marker),
+            marker=marker,
+        )
+
+    def _environment(self, sampling: Sampling, home: Home, scratch: Path, marker: str) -> dict[str, str]:
+        env = {
+            "HOME": str(home.directory),
+            **self._passed,
+            **_FIXED,
+            "CLAUDE_CONFIG_DIR": str(home.config),
+            "CLAUDE_CODE_MAX_RETRIES": str(self._settings.upstream_retries),
+            "TMPDIR": str(scratch),
+            "CLAUDE_CODE_TMPDIR": str(scratch),
+            MARKER_VARIABLE: marker,
+        }
+        extra = _extra_body(sampling)
+        if extra:
+            env["CLAUDE_CODE_EXTRA_BODY"] = msgspec.json.encode(extra).decode()
+        return env
+
+
+def _extra_body(sampling: Sampling) -> dict[str, object]:
+    """What the CLI merges over each of its calls to the Messages API (CLI 2.1)."""
+    extra: dict[str, object] = {}
+    if sampling.max_output_tokens is not None:
+        extra["max_tokens"] = sampling.max_output_tokens
+    if sampling.temperature is not None:
+        extra["temperature"] = sampling.temperature
+    if sampling.top_p is not None:
+        extra["top_p"] = sampling.top_p
+    if sampling.stop:
+        extra["stop_sequences"] = list(sampling.stop)
+    return extra

@@ -1,0 +1,277 @@
+"""The CLI's lines into the run's events: a pure state machine, one per turn."""
+
+from __future__ import annotations
+
+from enum import Enum
+
+import msgspec
+
+from shared.runs import (
+    ErrorKind,
+    Finish,
+    RunCompleted,
+    RunError,
+    RunEvent,
+    RunFailed,
+    TerminalEvent,
+    TextDelta,
+    ThinkingDelta,
+    ToolFinished,
+    ToolStarted,
+    UpstreamRetry,
+    Usage,
+)
+from worker.claude.lines import (
+    ApiEvent,
+    Line,
+    Result,
+    TokenCount,
+    decode_line,
+    decode_result,
+    decode_retry,
+    decode_user,
+)
+
+_FINISH: dict[str, Finish] = {
+    "max_tokens": "length",
+    "model_context_window_exceeded": "length",
+    "refusal": "content_filter",
+    "tool_deferred": "tool_calls",
+}
+_AUTH_STATUS = frozenset({401, 403})
+
+
+class Wish(Enum):
+    """What the turn now needs from whoever drives the process."""
+
+    GO_ON = "go on"
+    INTERRUPT = "interrupt"
+    """The model has ended in a way the CLI would carry on from by itself: stop it here."""
+    END = "end"
+    """The turn is over."""
+
+
+class Translator:
+    """Feed it lines; it gives events, and at the end the terminal event."""
+
+    def __init__(self) -> None:
+        self.wish = Wish.GO_ON
+        self.skipped_lines = 0
+        self.used_tools = False
+        self._model = ""
+        self._stop_reason: str | None = None
+        self._failure: ApiFailure | None = None
+        self._is_message_open = False
+        self._has_spoken = False
+        self._has_text = False
+        self._block_type = ""
+        self._needs_separator = False
+        self._tool_id = ""
+        self._tool_name = ""
+        self._tool_input: list[str] = []
+        self._spent = _Meter()
+        self._result: Result | None = None
+
+    def feed(self, raw: bytes) -> list[RunEvent]:
+        """Translate one line; what is not JSON, or of no known kind, gives no events and is counted."""
+        try:
+            line = decode_line.decode(raw)
+            return self._translate(line, raw)
+        except msgspec.MsgspecError:
+            self.skipped_lines += 1
+            return []
+
+    @property
+    def usage(self) -> Usage:
+        """What has been spent so far: the CLI's own sum once it has given one."""
+        if self._result is None or not self._result.usage.output_tokens:
+            return self._spent.usage(self._result)
+        return _usage(self._result.usage, self._result.total_cost_usd)
+
+    def terminal(self) -> TerminalEvent | None:
+        """How the turn ended; `None` while it has not (or the CLI went away without a word)."""
+        if self._failure is not None:
+            return RunFailed(error=self._failure.error, usage=self.usage)
+        if self._result is None:
+            return None
+        stop_reason = self._stop_reason or self._result.stop_reason or ""
+        if stop_reason in _FINISH or not self._result.is_error:
+            return RunCompleted(
+                finish=_FINISH.get(stop_reason, "stop"),
+                usage=self.usage,
+                session_id=self._result.session_id,
+                model=self._model,
+            )
+        return RunFailed(error=_error_of(self._result), usage=self.usage)
+
+    def _translate(self, line: Line, raw: bytes) -> list[RunEvent]:
+        if line.type == "stream_event":
+            if line.event is None or line.parent_tool_use_id is not None:
+                return []
+            return self._api_event(line.event)
+        if line.type == "user" and line.parent_tool_use_id is None:
+            content = decode_user.decode(raw).message.content
+            return [
+                ToolFinished(id=block.tool_use_id, is_error=bool(block.is_error))
+                for block in content
+                if not isinstance(block, str) and block.type == "tool_result"
+            ]
+        if line.type == "system" and line.subtype == "api_retry":
+            return self._retry(raw)
+        if line.type == "result":
+            self._result = decode_result.decode(raw)
+            self.wish = Wish.END
+        return []
+
+    def _api_event(self, event: ApiEvent) -> list[RunEvent]:
+        delta = event.delta
+        match event.type:
+            case "content_block_delta" if delta is not None:
+                if delta.type == "text_delta":
+                    return [self._text(delta.text)] if delta.text else []
+                if delta.type == "thinking_delta":
+                    return [ThinkingDelta(text=delta.thinking)] if delta.thinking else []
+                if delta.type == "input_json_delta":
+                    self._tool_input.append(delta.partial_json)
+            case "content_block_start" if event.content_block is not None:
+                block = event.content_block
+                self._block_type = block.type
+                self._needs_separator = block.type == "text" and self._has_text
+                self._tool_id, self._tool_name, self._tool_input = block.id, block.name, []
+            case "content_block_stop" if self._block_type == "tool_use":
+                self.used_tools = True
+                self._block_type = ""
+                tool_input = "".join(self._tool_input) or "{}"
+                return [ToolStarted(id=self._tool_id, name=self._tool_name, input=tool_input)]
+            case "message_start" if event.message is not None:
+                self._model = event.message.model or self._model
+                self._stop_reason = None
+                if self._is_message_open and self._has_spoken:
+                    self._fail(None)
+                self._is_message_open, self._has_spoken = True, False
+                self._spent.start(event.message.usage)
+            case "message_delta":
+                self._message_ends(event)
+        return []
+
+    def _text(self, text: str) -> TextDelta:
+        """A delta; a blank line parts what the agent says after a tool from what it said before."""
+        self._has_text = self._has_spoken = True
+        if self._needs_separator:
+            self._needs_separator = False
+            return TextDelta(text="\n\n" + text)
+        return TextDelta(text=text)
+
+    def _message_ends(self, event: ApiEvent) -> None:
+        """Note why. At `max_tokens` and at a refusal the CLI would ask the model to go on (CLI 2.1)."""
+        self._spent.end(event.usage)
+        self._is_message_open = False
+        if event.delta is not None and event.delta.stop_reason:
+            self._stop_reason = event.delta.stop_reason
+            if self._stop_reason in {"max_tokens", "refusal"}:
+                self.wish = Wish.INTERRUPT
+
+    def _retry(self, raw: bytes) -> list[RunEvent]:
+        retry = decode_retry.decode(raw)
+        is_broken_off = self._is_message_open and self._has_spoken
+        if retry.error_status in _AUTH_STATUS or is_broken_off:
+            self._fail(retry.error_status)
+            return []
+        return [
+            UpstreamRetry(
+                attempt=retry.attempt, status=retry.error_status, delay_s=retry.retry_delay_ms / 1000
+            )
+        ]
+
+    def _fail(self, status: int | None) -> None:
+        """Let no repeat follow: it mends no credentials, and after shown text it would say another one."""
+        self._failure = ApiFailure(status, "")
+        self.wish = Wish.INTERRUPT
+
+
+class ApiFailure:
+    """A failed model call, as the CLI reports it: an HTTP status (`None`: no answer) and its words."""
+
+    def __init__(self, status: int | None, message: str) -> None:
+        self._status = status
+        self._message = message
+
+    @property
+    def error(self) -> RunError:
+        """The same in our terms."""
+        match self._status:
+            case 401 | 403:
+                return RunError(
+                    ErrorKind.UPSTREAM_AUTH,
+                    "The model's service refused this server's credentials; its operator must mend them.",
+                )
+            case 429:
+                return RunError(
+                    ErrorKind.UPSTREAM_RATE_LIMITED, self._say("is limiting this server's rate"), 20.0
+                )
+            case 529 | 503:
+                return RunError(ErrorKind.UPSTREAM_OVERLOADED, self._say("is overloaded"), 10.0)
+            case 400 | 404 | 413 | 422:
+                return RunError(ErrorKind.UPSTREAM_REFUSED_REQUEST, self._say("refused the request"))
+            case _:
+                return RunError(ErrorKind.UPSTREAM_ERROR, self._say("could not be reached or failed"))
+
+    def _say(self, what: str) -> str:
+        return f"The model's service {what}." + (f" {self._message[:500]}" if self._message else "")
+
+
+def _error_of(result: Result) -> RunError:
+    said = result.result or "; ".join(result.errors)
+    if result.terminal_reason == "prompt_too_long":
+        return RunError(
+            ErrorKind.CONTEXT_TOO_LONG, said or "The conversation is longer than the model can read."
+        )
+    if result.subtype == "error_max_turns":
+        return RunError(ErrorKind.MAX_TURNS, "The agent took as many turns as it may.")
+    if result.api_error_status is not None or result.terminal_reason == "api_error":
+        return ApiFailure(result.api_error_status, said).error
+    return RunError(
+        ErrorKind.INTERNAL, f"The agent's turn ended in an error: {said[:500] or result.subtype}."
+    )
+
+
+class _Meter:
+    """Tokens counted from the stream, for turns that end before the CLI sums them up."""
+
+    def __init__(self) -> None:
+        self._done = Usage()
+        self._started: TokenCount | None = None
+        self._output = 0
+
+    def start(self, count: TokenCount | None) -> None:
+        self._close()
+        self._started = count or TokenCount()
+
+    def end(self, count: TokenCount | None) -> None:
+        if count is not None and count.output_tokens is not None:
+            self._output = count.output_tokens
+
+    def usage(self, result: Result | None) -> Usage:
+        self._close()
+        return msgspec.structs.replace(self._done, cost_usd=result.total_cost_usd if result else None)
+
+    def _close(self) -> None:
+        if self._started is not None:
+            add = _usage(self._started, None)
+            self._done = Usage(
+                input_tokens=self._done.input_tokens + add.input_tokens,
+                cache_read_tokens=self._done.cache_read_tokens + add.cache_read_tokens,
+                cache_write_tokens=self._done.cache_write_tokens + add.cache_write_tokens,
+                output_tokens=self._done.output_tokens + (self._output or add.output_tokens),
+            )
+        self._started, self._output = None, 0
+
+
+def _usage(count: TokenCount, cost_usd: float | None) -> Usage:
+    return Usage(
+        input_tokens=count.input_tokens or 0,
+        cache_read_tokens=count.cache_read_input_tokens or 0,
+        cache_write_tokens=count.cache_creation_input_tokens or 0,
+        output_tokens=count.output_tokens or 0,
+        cost_usd=cost_usd,
+    )

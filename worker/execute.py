@@ -1,0 +1,141 @@
+"""One run on this worker, from its claim to its one terminal event."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Mapping
+
+import structlog
+from redis.asyncio import Redis
+from redis.exceptions import RedisError
+
+from shared import redis_keys as keys
+from shared.agents import Agent
+from shared.event_writer import EventWriter
+from shared.run_store import Attempt, Claim, RunStore
+from shared.runs import (
+    ErrorKind,
+    OutputEvent,
+    RunCancelled,
+    RunError,
+    RunEvent,
+    RunFailed,
+    TerminalEvent,
+    decode_event,
+)
+from shared.settings import Settings
+from worker.turn import Stop, Turns
+
+_FINISH_RETRY_S = 0.5
+
+_log = structlog.get_logger(__name__)
+
+
+class Executor:
+    """Executes claimed runs: begin, one turn, finish."""
+
+    def __init__(
+        self,
+        redis: Redis,
+        store: RunStore,
+        writer: EventWriter,
+        turns: Turns,
+        agents: Mapping[str, Agent],
+        settings: Settings,
+        worker_id: str,
+    ) -> None:
+        self._redis = redis
+        self._store = store
+        self._writer = writer
+        self._turns = turns
+        self._agents = agents
+        self._settings = settings
+        self._worker_id = worker_id
+        self._stops: dict[str, Stop] = {}
+
+    def cancel(self, run_id: str) -> None:
+        """Cancel a run if it is under way here."""
+        if run_id in self._stops:
+            self._stops[run_id].ask(RunCancelled(reason="The client cancelled the run."))
+
+    async def execute(self, claim: Claim) -> None:
+        """Run what was claimed. Raises `redis.RedisError` when the run cannot even begin: it stays queued."""
+        attempt = await self._store.begin(claim, self._worker_id, ttl_s=self._settings.run_timeout_s)
+        if attempt is None:
+            return
+        log = _log.bind(run_id=claim.run_id, request_id=attempt.request.request_id, attempt=attempt.number)
+        log.info("run_started", agent=attempt.request.agent, waited_s=round(attempt.waited_s, 3))
+        stop = self._stops[claim.run_id] = Stop()
+        try:
+            event = await self._refuse(attempt) or await self._turn(attempt, stop)
+            await self._end(claim, attempt.number, event)
+        finally:
+            del self._stops[claim.run_id]
+        log.info("run_ended", **_summary(event))
+
+    async def give_up(self, claim: Claim) -> None:
+        """End a run whose every start ended without a word."""
+        attempt = await self._store.begin(claim, self._worker_id, ttl_s=self._settings.retention_s)
+        if attempt is not None:
+            error = RunError(ErrorKind.WORKER_LOST, "Every worker that started this run was lost.")
+            await self._end(claim, attempt.number, RunFailed(error=error))
+
+    async def _refuse(self, attempt: Attempt) -> TerminalEvent | None:
+        """Why this run must not start (again), if there is a reason."""
+        if attempt.cancel:
+            return RunCancelled(reason=attempt.cancel)
+        if attempt.number == 1 and attempt.waited_s > self._settings.queue_timeout_s:
+            said = f"No worker was free within {self._settings.queue_timeout_s:g} s."
+            return RunFailed(error=RunError(ErrorKind.QUEUE_TIMEOUT, said))
+        if attempt.number > 1 and await self._has_shown_output(attempt.run_id):
+            said = "The worker was lost after the answer had begun; a second try would say something else."
+            return RunFailed(error=RunError(ErrorKind.WORKER_LOST, said))
+        return None
+
+    async def _turn(self, attempt: Attempt, stop: Stop) -> TerminalEvent:
+        agent = self._agents.get(attempt.request.agent)
+        if agent is None:
+            said = f"This worker does not serve {attempt.request.agent!r}."
+            return RunFailed(error=RunError(ErrorKind.AGENT_UNAVAILABLE, said))
+        n = attempt.n
+
+        async def say(event: RunEvent) -> None:
+            nonlocal n
+            n += 1
+            await self._writer.append(attempt.run_id, attempt.number, n, event)
+
+        try:
+            return await self._turns.run(attempt.request, agent, say, stop)
+        except Exception:  # noqa: BLE001 - whatever it is, the run must end
+            _log.exception("turn_failed", run_id=attempt.run_id)
+            said = "The worker failed on this run; its log has the details."
+            return RunFailed(error=RunError(ErrorKind.INTERNAL, said))
+
+    async def _end(self, claim: Claim, attempt: int, event: TerminalEvent) -> None:
+        """Write the terminal event after all others, over again while Redis is away."""
+        await self._writer.flush()
+        while True:
+            try:
+                if not await self._store.finish(claim, attempt, event):
+                    _log.warning("finish_refused", run_id=claim.run_id, attempt=attempt)
+                return
+            except (RedisError, OSError) as error:
+                _log.warning("finish_delayed", run_id=claim.run_id, error=str(error))
+                await asyncio.sleep(_FINISH_RETRY_S)
+
+    async def _has_shown_output(self, run_id: str) -> bool:
+        entries = await self._redis.xrange(keys.events(run_id), count=1000)
+        return any(isinstance(decode_event(fields[b"e"]), OutputEvent) for _, fields in entries)
+
+
+def _summary(event: TerminalEvent) -> dict[str, object]:
+    usage = event.usage
+    summary: dict[str, object] = {
+        "outcome": type(event).__name__,
+        "prompt_tokens": usage.prompt_tokens,
+        "output_tokens": usage.output_tokens,
+        "cost_usd": usage.cost_usd,
+    }
+    if isinstance(event, RunFailed):
+        summary["error"] = event.error.kind
+    return summary

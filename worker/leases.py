@@ -1,0 +1,169 @@
+"""ARQ's worker with what it lacks: a doorbell, many queues, leases that are renewed, and fenced clean-up.
+
+ARQ 0.28 polls, leaves running jobs at the head of its queue, and keeps a dead worker's job locked for
+minutes. This layer replaces its pick-up and its finish and leaves the rest: one script claims (lease and
+queue entry in one step), one task renews, and clean-up touches only what is still ours.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Coroutine, Mapping
+from contextlib import suppress
+from itertools import count
+from typing import Any
+
+import structlog
+from arq.connections import ArqRedis
+from arq.worker import Worker, func
+from redis.exceptions import RedisError
+
+from shared import redis_keys as keys
+from shared.run_store import JOB_FUNCTION, Claim, RunStore
+
+_IDLE_POLL_S = 1.0
+_FIRST_RETRY_S = 0.1
+_LONGEST_RETRY_S = 2.0
+_MAX_STARTS = 3
+
+_log = structlog.get_logger(__name__)
+
+Execute = Callable[[Claim], Coroutine[Any, Any, None]]
+GiveUp = Callable[[Claim], Coroutine[Any, Any, None]]
+
+
+class LeaseWorker(Worker):
+    """Runs `execute` for every run of `agents` it claims, at most `slots` at a time.
+
+    A run started `_MAX_STARTS` times without an end goes to `give_up` instead.
+    """
+
+    def __init__(
+        self,
+        redis: ArqRedis,
+        store: RunStore,
+        worker_id: str,
+        agents: tuple[str, ...],
+        slots: int,
+        execute: Execute,
+        give_up: GiveUp,
+    ) -> None:
+        super().__init__(
+            [func(self._execute_job, name=JOB_FUNCTION, timeout=None, max_tries=_MAX_STARTS)],
+            queue_name=keys.queue(agents[0]),
+            redis_pool=redis,
+            max_jobs=slots,
+            keep_result=0,
+            handle_signals=False,
+            retry_jobs=True,
+            log_results=False,
+            job_serializer=redis.job_serializer,
+            job_deserializer=redis.job_deserializer,
+        )
+        self._store = store
+        self._worker_id = worker_id
+        self._queues = {keys.queue(agent): agent for agent in agents}
+        self._execute = execute
+        self._give_up = give_up
+        self._claims: dict[str, Claim] = {}
+        self._claim_numbers = count(1)
+        self._doorbell = asyncio.Event()
+
+    @property
+    def busy(self) -> int:
+        """Slots in use."""
+        return self.job_counter
+
+    def ring(self) -> None:
+        """Look at the queues now."""
+        self._doorbell.set()
+
+    async def work(self) -> None:
+        """Claim and run until cancelled, over lost connections; runs under way are not disturbed by them."""
+        delay_s = _FIRST_RETRY_S
+        while True:
+            try:
+                await self._work_once()
+                delay_s = _FIRST_RETRY_S
+            except (RedisError, OSError) as error:
+                _log.warning("queue_unreachable", error=str(error))
+                await asyncio.sleep(delay_s)
+                delay_s = min(2 * delay_s, _LONGEST_RETRY_S)
+
+    async def renew(self, cancel: Callable[[str], None]) -> None:
+        """Renew all leases every `RENEW_S` seconds until cancelled; call `cancel` with runs to cancel."""
+        while True:
+            await asyncio.sleep(keys.RENEW_S)
+            try:
+                verdicts = await self._store.renew(list(self._claims.values()))
+            except (RedisError, OSError) as error:
+                _log.warning("leases_not_renewed", error=str(error))
+                continue
+            self._obey(verdicts, cancel)
+
+    async def drain(self, timeout_s: float) -> None:
+        """Claim no more, wait up to `timeout_s` seconds for the runs under way, give the rest back."""
+        self.allow_pick_jobs = False
+        if self.tasks:
+            await asyncio.wait(list(self.tasks.values()), timeout=timeout_s)
+        for task in self.tasks.values():
+            task.cancel()
+        await asyncio.gather(*self.tasks.values(), return_exceptions=True)
+
+    async def finish_job(self, job_id: str, *_: Any, **__: Any) -> None:
+        """Let go of a run. Ended ones have been cleaned up with their terminal event; others go back."""
+        claim = self._claims.pop(job_id, None)
+        if claim is not None:
+            with suppress(RedisError, OSError):  # the lease lapses by itself
+                await self._store.release(claim, self._queues[claim.queue])
+
+    async def finish_failed_job(self, job_id: str, *_: Any) -> None:
+        """End a run that ARQ will not start (again)."""
+        claim = self._claims.get(job_id)
+        if claim is not None:
+            await self._give_up(claim)
+        await self.finish_job(job_id)
+
+    async def _execute_job(self, _: Mapping[str, Any], run_id: str) -> None:
+        await self._execute(self._claims[run_id])
+
+    async def _work_once(self) -> None:
+        self._doorbell.clear()
+        wait_s = _IDLE_POLL_S
+        free = self.max_jobs - self.job_counter
+        if self.allow_pick_jobs and free > 0:
+            token = f"{self._worker_id}:{next(self._claim_numbers)}"
+            claimed = await self._store.claim(list(self._queues), token, free)
+            for claim in claimed.claims:
+                self._start(claim)
+            if claimed.next_due_s is not None:
+                wait_s = min(wait_s, claimed.next_due_s + 0.001)
+        with suppress(TimeoutError):
+            async with asyncio.timeout(wait_s):
+                await self._doorbell.wait()
+
+    def _start(self, claim: Claim) -> None:
+        if claim.run_id in self.tasks:  # its lease lapsed while it ran here: end that one, the lease frees it
+            self.tasks[claim.run_id].cancel()
+            return
+        self.job_counter += 1
+        self._claims[claim.run_id] = claim
+        task = self.loop.create_task(self.run_job(claim.run_id, claim.score))
+        self.tasks[claim.run_id] = task
+        task.add_done_callback(lambda done: self._stopped(claim.run_id, done))
+
+    def _stopped(self, run_id: str, task: asyncio.Task[None]) -> None:
+        self.job_counter -= 1
+        self.tasks.pop(run_id, None)
+        self._claims.pop(run_id, None)
+        self.ring()
+        if not task.cancelled() and (error := task.exception()) is not None:
+            _log.error("run_task_failed", run_id=run_id, error=repr(error))
+
+    def _obey(self, verdicts: Mapping[str, str], cancel: Callable[[str], None]) -> None:
+        for run_id, verdict in verdicts.items():
+            if verdict == "cancel":
+                cancel(run_id)
+            elif verdict == "lost" and run_id in self._claims:
+                _log.warning("lease_lost", run_id=run_id)
+                self.tasks[run_id].cancel()

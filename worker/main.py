@@ -1,0 +1,158 @@
+"""The worker process: its parts put together, and their common end."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import secrets
+import signal
+import socket
+import subprocess
+from collections.abc import Mapping
+from contextlib import suppress
+from pathlib import Path
+
+import structlog
+import uvloop
+from redis.exceptions import RedisError
+
+from shared import redis_keys as keys
+from shared.agents import Agent, parse_agents
+from shared.event_writer import EventWriter
+from shared.redis import connect
+from shared.registry import RegistryStore, WorkerRecord, describe
+from shared.run_store import RunStore
+from shared.settings import Settings
+from shared.subscriber import Subscriber
+from shared.telemetry import configure_logs
+from worker.claude.home import Homes
+from worker.claude.launch import CliNotFoundError, Launcher, find_cli
+from worker.execute import Executor
+from worker.leases import LeaseWorker
+from worker.turn import Turns
+
+_VERSION_S = 20.0
+_STOPPING_S = 5.0
+
+_log = structlog.get_logger(__name__)
+
+
+class WorkerStartError(Exception):
+    """The worker cannot start; the message says what to change."""
+
+
+def serve(settings: Settings, environ: Mapping[str, str]) -> None:
+    """Run a worker until SIGTERM or SIGINT. `environ` is what the CLI's environment is picked from.
+
+    Raises `WorkerStartError`, or `AgentError` for an agent that cannot be served.
+    """
+    configure_logs(settings, "worker")
+    agents = parse_agents(settings.agents)
+    if not agents:
+        raise WorkerStartError("A worker needs at least one agent: --agent DIR.")
+    if settings.redis_url is None:
+        raise WorkerStartError("A worker needs a Redis: --redis-url URL.")
+    try:
+        cli = find_cli(settings)
+        version = _version_of(cli)
+    except (CliNotFoundError, OSError, subprocess.SubprocessError) as error:
+        raise WorkerStartError(f"The Claude CLI does not run here: {error}") from error
+    uvloop.run(_Worker(settings, agents, cli, version, environ).run())
+
+
+class _Worker:
+    def __init__(
+        self,
+        settings: Settings,
+        agents: tuple[Agent, ...],
+        cli: Path,
+        cli_version: str,
+        environ: Mapping[str, str],
+    ) -> None:
+        self._settings = settings
+        self._agents = agents
+        self._cli_version = cli_version
+        self._id = f"{socket.gethostname()}-{os.getpid()}-{secrets.token_hex(4)}"
+        self._redis = connect(settings.redis_url or "")
+        store = RunStore(self._redis, retention_s=settings.retention_s)
+        self._writer = EventWriter(self._redis)
+        login = Path(
+            environ.get("CLAUDE_CONFIG_DIR") or Path(environ.get("HOME", "~")).expanduser() / ".claude"
+        )
+        turns = Turns(settings, Launcher(cli, settings, environ), Homes(settings.data_dir, login))
+        by_name = {agent.name: agent for agent in agents}
+        self._executor = Executor(self._redis, store, self._writer, turns, by_name, settings, self._id)
+        self._leases = LeaseWorker(
+            self._redis,
+            store,
+            self._id,
+            tuple(by_name),
+            settings.slots,
+            self._executor.execute,
+            self._executor.give_up,
+        )
+        self._registry = RegistryStore(self._redis)
+
+    async def run(self) -> None:
+        stop = asyncio.Event()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            asyncio.get_running_loop().add_signal_handler(number, stop.set)
+        try:
+            await self._redis.ping()
+        except (RedisError, OSError) as error:
+            raise WorkerStartError(f"Redis does not answer at {self._settings.redis_url}: {error}") from error
+        try:
+            await self._work_until(stop)
+        finally:
+            with suppress(RedisError, OSError, TimeoutError):
+                async with asyncio.timeout(_STOPPING_S):
+                    await self._registry.withdraw(self._id)
+            await self._redis.aclose()
+
+    async def _work_until(self, stop: asyncio.Event) -> None:
+        subscriber = Subscriber(self._redis, self._on_message, lambda _: self._leases.ring())
+        await subscriber.add([keys.control(self._id), *(keys.doorbell(agent.name) for agent in self._agents)])
+        async with asyncio.TaskGroup() as group:
+            parts = [
+                self._writer.run(),
+                subscriber.run(),
+                self._announce(),
+                self._leases.renew(self._executor.cancel),
+                self._leases.work(),
+            ]
+            tasks = [group.create_task(part) for part in parts]
+            _log.info("worker_ready", worker=self._id, agents=[a.name for a in self._agents])
+            await stop.wait()
+            _log.info("worker_draining", busy=self._leases.busy)
+            await self._leases.drain(self._settings.drain_timeout_s)
+            for task in tasks:
+                task.cancel()
+
+    def _on_message(self, channel: bytes, data: bytes) -> None:
+        if channel == keys.control(self._id).encode():
+            self._executor.cancel(data.decode())
+        else:
+            self._leases.ring()
+
+    async def _announce(self) -> None:
+        records = [describe(agent) for agent in self._agents]
+        while True:
+            record = WorkerRecord(
+                id=self._id,
+                host=socket.gethostname(),
+                agents=tuple(agent.name for agent in self._agents),
+                slots=self._settings.slots,
+                busy=self._leases.busy,
+                cli_version=self._cli_version,
+            )
+            try:
+                await self._registry.announce(record, records)
+            except (RedisError, OSError) as error:
+                _log.warning("announce_failed", error=str(error))
+            await asyncio.sleep(keys.RENEW_S)
+
+
+def _version_of(cli: Path) -> str:
+    """The CLI's version; raises `OSError` or `subprocess.SubprocessError` when it does not run."""
+    done = subprocess.run([cli, "--version"], capture_output=True, text=True, timeout=_VERSION_S, check=True)
+    return done.stdout.split()[0] if done.stdout.split() else "unknown"

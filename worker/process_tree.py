@@ -1,0 +1,59 @@
+"""Ending a process with everything it started.
+
+The CLI's tools run in sessions of their own, so a signal to its process group misses them, and a tool may
+detach from its parent altogether. Descendants are therefore found twice: by parentage, and by a marker in
+their environment that only this tree carries.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterable
+
+import psutil
+
+MARKER_VARIABLE = "BACKLINE_TREE"
+_ROUNDS = 5
+_GONE_S = 2.0
+
+
+async def end_tree(pid: int, marker: str) -> None:
+    """Kill process `pid`, its descendants, and whatever carries `marker`; returns when they are gone."""
+    await asyncio.to_thread(_end_tree, pid, marker)
+
+
+def _end_tree(pid: int, marker: str) -> None:
+    for _ in range(_ROUNDS):  # a process may fork while it is being looked for
+        found = _descendants(pid) | set(_marked(marker))
+        for process in found:
+            try:
+                process.kill()
+            except psutil.NoSuchProcess:
+                continue
+        if not found:
+            return
+        psutil.wait_procs(found, timeout=_GONE_S)
+
+
+def _descendants(pid: int) -> set[psutil.Process]:
+    try:
+        root = psutil.Process(pid)
+        return {p for p in (root, *root.children(recursive=True)) if _is_alive(p)}
+    except psutil.NoSuchProcess:
+        return set()
+
+
+def _marked(marker: str) -> Iterable[psutil.Process]:
+    for process in psutil.process_iter():
+        try:
+            if process.environ().get(MARKER_VARIABLE) == marker and _is_alive(process):
+                yield process
+        except psutil.Error:  # gone meanwhile, or another user's
+            continue
+
+
+def _is_alive(process: psutil.Process) -> bool:
+    try:
+        return process.is_running() and process.status() != psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return False

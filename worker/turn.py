@@ -1,0 +1,184 @@
+"""One turn of an agent: a process is started, spoken to, watched, and ended."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+
+import structlog
+
+from shared.agents import Agent
+from shared.runs import ErrorKind, RunCancelled, RunError, RunEvent, RunFailed, RunRequest, TerminalEvent
+from shared.settings import Settings
+from worker.claude.home import Homes
+from worker.claude.launch import Launcher
+from worker.claude.process import ClaudeProcess, CliNotStartedError, LineTooLongError
+from worker.claude.transcript import content_of, transcript_of
+from worker.claude.translate import Translator, Wish
+
+_INTERRUPT_GRACE_S = 0.5
+_EXIT_GRACE_S = 2.0
+
+Say = Callable[[RunEvent], Awaitable[None]]
+
+_log = structlog.get_logger(__name__)
+
+
+class Stop:
+    """A way to end a turn from outside: the first reason counts."""
+
+    def __init__(self) -> None:
+        self._event: TerminalEvent | None = None
+        self._is_asked = asyncio.Event()
+
+    def ask(self, event: TerminalEvent) -> None:
+        """End the turn with `event`, its usage filled in when it is known."""
+        if self._event is None:
+            self._event = event
+            self._is_asked.set()
+
+    @property
+    def event(self) -> TerminalEvent | None:
+        """With what to end, once asked."""
+        return self._event
+
+    async def wait(self, timeout_s: float) -> bool:
+        """Wait up to `timeout_s` seconds to be asked."""
+        try:
+            async with asyncio.timeout(timeout_s):
+                await self._is_asked.wait()
+        except TimeoutError:
+            return False
+        return True
+
+
+class Turns:
+    """Runs turns on this host; each has a process of its own, gone when the turn is over."""
+
+    def __init__(self, settings: Settings, launcher: Launcher, homes: Homes) -> None:
+        self._settings = settings
+        self._launcher = launcher
+        self._homes = homes
+
+    async def run(self, request: RunRequest, agent: Agent, say: Say, stop: Stop) -> TerminalEvent:
+        """Run `request`, say its events as they come, and give the terminal one, whatever the CLI does."""
+        try:
+            home = self._homes.home(request.tenant, agent.name)
+            with self._homes.scratch() as scratch:
+                transcript = None
+                if request.history:
+                    transcript = scratch / "history.jsonl"
+                    transcript.write_bytes(transcript_of(request.history))
+                launch = self._launcher.plan(request, agent, home, scratch, transcript)
+                process = await ClaudeProcess.start(
+                    launch.argv, cwd=launch.cwd, env=launch.env, marker=launch.marker
+                )
+                return await _Turn(process, request, self._settings, say, stop).run()
+        except (CliNotStartedError, OSError) as error:
+            return RunFailed(error=RunError(ErrorKind.CLI_NOT_STARTED, str(error)))
+
+
+class _Turn:
+    def __init__(
+        self, process: ClaudeProcess, request: RunRequest, settings: Settings, say: Say, stop: Stop
+    ) -> None:
+        self._process = process
+        self._request = request
+        self._settings = settings
+        self._say = say
+        self._stop = stop
+        self._translator = Translator()
+        self._is_started = False
+        self._clock = asyncio.get_running_loop().time
+        self._heard_at = self._clock()
+
+    async def run(self) -> TerminalEvent:
+        is_clean = False
+        try:
+            async with asyncio.TaskGroup() as tasks:
+                watch = tasks.create_task(self._watch())
+                start = tasks.create_task(self._start())
+                await self._read()
+                start.cancel()
+                watch.cancel()
+            is_clean = self._translator.wish is Wish.END and self._stop.event is None
+            return self._terminal()
+        finally:
+            needs_sweep = not is_clean or self._translator.used_tools
+            await self._process.end(grace_s=_EXIT_GRACE_S if is_clean else 0.0, sweep=needs_sweep)
+
+    async def _start(self) -> None:
+        """Initialize the CLI and give it the prompt."""
+        initialize: dict[str, object] = {"subtype": "initialize", "hooks": None}
+        if self._request.system:
+            initialize["appendSystemPrompt"] = self._request.system
+        try:
+            await self._process.request(initialize, timeout_s=self._settings.start_timeout_s)
+        except (TimeoutError, CliNotStartedError) as error:
+            said = str(error) or f"No answer within {self._settings.start_timeout_s:g} s."
+            self._stop.ask(RunFailed(error=RunError(ErrorKind.CLI_NOT_STARTED, self._with_stderr(said))))
+            return
+        self._is_started = True
+        await self._process.send(
+            {
+                "type": "user",
+                "message": {"role": "user", "content": content_of(self._request.prompt)},
+                "parent_tool_use_id": None,
+                "session_id": "",
+                # Verbatim: no "@path", no slash command (CLI 2.1).
+                "client_composed": True,
+            }
+        )
+
+    async def _read(self) -> None:
+        translator = self._translator
+        try:
+            async for lines in self._process.lines():
+                self._heard_at = self._clock()
+                for line in lines:
+                    for event in translator.feed(line):
+                        await self._say(event)
+                    if translator.wish is Wish.INTERRUPT:
+                        translator.wish = Wish.GO_ON
+                        await self._process.interrupt()
+                    elif translator.wish is Wish.END:
+                        return
+        except LineTooLongError as error:
+            self._stop.ask(RunFailed(error=RunError(ErrorKind.INTERNAL, str(error))))
+
+    async def _watch(self) -> None:
+        """Wait for a stop, asked or by one of the limits; then interrupt, and kill what does not listen."""
+        run_limit_s = self._request.timeout_s or self._settings.run_timeout_s
+        ends_at = self._clock() + run_limit_s
+        while True:
+            silent_at = self._heard_at + self._settings.idle_timeout_s
+            if await self._stop.wait(max(0.0, min(ends_at, silent_at) - self._clock())):
+                break
+            if self._clock() >= ends_at:
+                said = f"The run took longer than {run_limit_s:g} s."
+                self._stop.ask(RunFailed(error=RunError(ErrorKind.RUN_TIMEOUT, said)))
+            elif self._clock() >= self._heard_at + self._settings.idle_timeout_s:
+                said = f"The agent said nothing for {self._settings.idle_timeout_s:g} s."
+                self._stop.ask(RunFailed(error=RunError(ErrorKind.SILENT, said)))
+        await self._process.interrupt()
+        await asyncio.sleep(_INTERRUPT_GRACE_S)
+        await self._process.end()
+
+    def _terminal(self) -> TerminalEvent:
+        usage = self._translator.usage
+        match self._stop.event:
+            case RunFailed(error=error):
+                return RunFailed(error=error, usage=usage)
+            case RunCancelled(reason=reason):
+                return RunCancelled(reason=reason, usage=usage)
+        if self._translator.skipped_lines:
+            _log.warning("cli_lines_skipped", count=self._translator.skipped_lines)
+        said = self._with_stderr(
+            f"The Claude CLI ended without a result (exit code {self._process.exit_code})."
+        )
+        kind = ErrorKind.CLI_DIED if self._is_started else ErrorKind.CLI_NOT_STARTED
+        return self._translator.terminal() or RunFailed(error=RunError(kind, said), usage=usage)
+
+    def _with_stderr(self, said: str) -> str:
+        tail = self._process.stderr_tail.strip()
+        return f"{said} It wrote: {tail[-500:]}" if tail else said
