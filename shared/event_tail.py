@@ -7,7 +7,7 @@ live; whatever pub/sub misses (a reconnect, a slow reader) is read from the stre
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Iterator, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Iterator, Sequence
 from contextlib import contextmanager, suppress
 
 from redis.asyncio import Redis
@@ -55,7 +55,9 @@ class EventHub:
         """Feed the tails until cancelled."""
         await self._subscriber.run()
 
-    async def tail(self, run_id: str, *, after: int = 0, tick_s: float) -> AsyncIterator[list[LoggedEvent]]:
+    async def tail(
+        self, run_id: str, *, after: int = 0, tick_s: float
+    ) -> AsyncGenerator[list[LoggedEvent], None]:
         """Yield the events after number `after`, in batches as they come, to the terminal one.
 
         An empty batch is yielded whenever `tick_s` seconds pass without an event, so that the caller can

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from pathlib import Path  # noqa: TC003 - msgspec reads the annotations when it converts
+from pathlib import Path
 from typing import Annotated, Literal
 
 import msgspec

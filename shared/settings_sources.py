@@ -113,8 +113,8 @@ def _from_environment(environ: Mapping[str, str], origin: Path | None) -> Iterat
             continue
         field = name.removeprefix(PREFIX).lower()
         if field not in _TYPES or name != name.upper():
-            known = [CONFIG, *(PREFIX + field.upper() for field in _TYPES)]
-            raise SettingsError(_unknown("variable", name, str(origin or "the environment"), known))
+            known = [CONFIG.removeprefix(PREFIX), *(field.upper() for field in _TYPES)]
+            raise SettingsError(_unknown("variable", name, str(origin or "the environment"), known, PREFIX))
         if environ[name].strip():
             yield given(field, name)
     if environ.get("REDIS_URL", "").strip():
@@ -169,7 +169,7 @@ def _convert(given: _Given, cwd: Path) -> object:
         ) from None
 
 
-def _unknown(kind: str, name: str, origin: str, known: Iterable[str]) -> str:
-    close = difflib.get_close_matches(name, [*known], n=1)
-    hint = f"; did you mean {close[0]}?" if close else "."
+def _unknown(kind: str, name: str, origin: str, known: Iterable[str], prefix: str = "") -> str:
+    close = difflib.get_close_matches(name.removeprefix(prefix), [*known], n=1)
+    hint = f"; did you mean {prefix}{close[0]}?" if close else "."
     return f"Unknown {kind} {name} in {origin}{hint}"

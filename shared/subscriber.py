@@ -1,4 +1,4 @@
-"""One subscriber connection that heals: it reconnects, subscribes again, and says that messages were missed."""
+"""One subscriber connection that heals: it reconnects, subscribes again, and says so."""
 
 from __future__ import annotations
 

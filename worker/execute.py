@@ -67,11 +67,13 @@ class Executor:
         log.info("run_started", agent=attempt.request.agent, waited_s=round(attempt.waited_s, 3))
         stop = self._stops[claim.run_id] = Stop()
         try:
-            event = await self._refuse(attempt) or await self._turn(attempt, stop)
-            await self._end(claim, attempt.number, event)
+            refusal = await self._refuse(attempt)
+            if refusal is not None:
+                await self._end(claim, attempt.number, refusal)
+            else:
+                await self._turn(claim, attempt, stop)
         finally:
             del self._stops[claim.run_id]
-        log.info("run_ended", **_summary(event))
 
     async def give_up(self, claim: Claim) -> None:
         """End a run whose every start ended without a word."""
@@ -82,6 +84,9 @@ class Executor:
 
     async def _refuse(self, attempt: Attempt) -> TerminalEvent | None:
         """Why this run must not start (again), if there is a reason."""
+        if attempt.request.agent not in self._agents:
+            said = f"This worker does not serve {attempt.request.agent!r}."
+            return RunFailed(error=RunError(ErrorKind.AGENT_UNAVAILABLE, said))
         if attempt.cancel:
             return RunCancelled(reason=attempt.cancel)
         if attempt.number == 1 and attempt.waited_s > self._settings.queue_timeout_s:
@@ -92,11 +97,7 @@ class Executor:
             return RunFailed(error=RunError(ErrorKind.WORKER_LOST, said))
         return None
 
-    async def _turn(self, attempt: Attempt, stop: Stop) -> TerminalEvent:
-        agent = self._agents.get(attempt.request.agent)
-        if agent is None:
-            said = f"This worker does not serve {attempt.request.agent!r}."
-            return RunFailed(error=RunError(ErrorKind.AGENT_UNAVAILABLE, said))
+    async def _turn(self, claim: Claim, attempt: Attempt, stop: Stop) -> None:
         n = attempt.n
 
         async def say(event: RunEvent) -> None:
@@ -104,20 +105,26 @@ class Executor:
             n += 1
             await self._writer.append(attempt.run_id, attempt.number, n, event)
 
+        async def conclude(event: TerminalEvent) -> None:
+            await self._end(claim, attempt.number, event)
+
+        agent = self._agents[attempt.request.agent]
         try:
-            return await self._turns.run(attempt.request, agent, say, stop)
+            await self._turns.run(attempt.request, agent, say, conclude, stop)
         except Exception:  # noqa: BLE001 - whatever it is, the run must end
             _log.exception("turn_failed", run_id=attempt.run_id)
             said = "The worker failed on this run; its log has the details."
-            return RunFailed(error=RunError(ErrorKind.INTERNAL, said))
+            await conclude(RunFailed(error=RunError(ErrorKind.INTERNAL, said)))
 
     async def _end(self, claim: Claim, attempt: int, event: TerminalEvent) -> None:
         """Write the terminal event after all others, over again while Redis is away."""
         await self._writer.flush()
         while True:
             try:
-                if not await self._store.finish(claim, attempt, event):
-                    _log.warning("finish_refused", run_id=claim.run_id, attempt=attempt)
+                is_ours = await self._store.finish(claim, attempt, event)
+                _log.info(
+                    "run_ended", run_id=claim.run_id, attempt=attempt, accepted=is_ours, **_summary(event)
+                )
                 return
             except (RedisError, OSError) as error:
                 _log.warning("finish_delayed", run_id=claim.run_id, error=str(error))

@@ -11,7 +11,7 @@ import asyncio
 from collections.abc import Callable, Coroutine, Mapping
 from contextlib import suppress
 from itertools import count
-from typing import Any
+from typing import TYPE_CHECKING, Any, cast
 
 import structlog
 from arq.connections import ArqRedis
@@ -27,6 +27,9 @@ _LONGEST_RETRY_S = 2.0
 _MAX_STARTS = 3
 
 _log = structlog.get_logger(__name__)
+
+if TYPE_CHECKING:
+    from arq.typing import WorkerCoroutine
 
 Execute = Callable[[Claim], Coroutine[Any, Any, None]]
 GiveUp = Callable[[Claim], Coroutine[Any, Any, None]]
@@ -49,7 +52,14 @@ class LeaseWorker(Worker):
         give_up: GiveUp,
     ) -> None:
         super().__init__(
-            [func(self._execute_job, name=JOB_FUNCTION, timeout=None, max_tries=_MAX_STARTS)],
+            [
+                func(
+                    cast("WorkerCoroutine", self._execute_job),
+                    name=JOB_FUNCTION,
+                    timeout=None,
+                    max_tries=_MAX_STARTS,
+                )
+            ],
             queue_name=keys.queue(agents[0]),
             redis_pool=redis,
             max_jobs=slots,
@@ -124,7 +134,7 @@ class LeaseWorker(Worker):
             await self._give_up(claim)
         await self.finish_job(job_id)
 
-    async def _execute_job(self, _: Mapping[str, Any], run_id: str) -> None:
+    async def _execute_job(self, _: dict[Any, Any], run_id: str) -> None:
         await self._execute(self._claims[run_id])
 
     async def _work_once(self) -> None:

@@ -57,7 +57,14 @@ def serve(settings: Settings, environ: Mapping[str, str]) -> None:
         version = _version_of(cli)
     except (CliNotFoundError, OSError, subprocess.SubprocessError) as error:
         raise WorkerStartError(f"The Claude CLI does not run here: {error}") from error
-    uvloop.run(_Worker(settings, agents, cli, version, environ).run())
+    uvloop.run(_run(settings, agents, cli, version, environ))
+
+
+async def _run(
+    settings: Settings, agents: tuple[Agent, ...], cli: Path, cli_version: str, environ: Mapping[str, str]
+) -> None:
+    # Made here, because ARQ's worker keeps the loop it finds when it is made.
+    await _Worker(settings, agents, cli, cli_version, environ).run()
 
 
 class _Worker:

@@ -20,6 +20,7 @@ _INTERRUPT_GRACE_S = 0.5
 _EXIT_GRACE_S = 2.0
 
 Say = Callable[[RunEvent], Awaitable[None]]
+Conclude = Callable[[TerminalEvent], Awaitable[None]]
 
 _log = structlog.get_logger(__name__)
 
@@ -60,8 +61,11 @@ class Turns:
         self._launcher = launcher
         self._homes = homes
 
-    async def run(self, request: RunRequest, agent: Agent, say: Say, stop: Stop) -> TerminalEvent:
-        """Run `request`, say its events as they come, and give the terminal one, whatever the CLI does."""
+    async def run(self, request: RunRequest, agent: Agent, say: Say, conclude: Conclude, stop: Stop) -> None:
+        """Run `request`: say its events as they come, and conclude with the terminal one.
+
+        Returns when the process and its tree are gone, which is some time after the conclusion.
+        """
         try:
             home = self._homes.home(request.tenant, agent.name)
             with self._homes.scratch() as scratch:
@@ -73,9 +77,9 @@ class Turns:
                 process = await ClaudeProcess.start(
                     launch.argv, cwd=launch.cwd, env=launch.env, marker=launch.marker
                 )
-                return await _Turn(process, request, self._settings, say, stop).run()
+                await _Turn(process, request, self._settings, say, stop).run(conclude)
         except (CliNotStartedError, OSError) as error:
-            return RunFailed(error=RunError(ErrorKind.CLI_NOT_STARTED, str(error)))
+            await conclude(RunFailed(error=RunError(ErrorKind.CLI_NOT_STARTED, str(error))))
 
 
 class _Turn:
@@ -92,7 +96,7 @@ class _Turn:
         self._clock = asyncio.get_running_loop().time
         self._heard_at = self._clock()
 
-    async def run(self) -> TerminalEvent:
+    async def run(self, conclude: Conclude) -> None:
         is_clean = False
         try:
             async with asyncio.TaskGroup() as tasks:
@@ -102,7 +106,7 @@ class _Turn:
                 start.cancel()
                 watch.cancel()
             is_clean = self._translator.wish is Wish.END and self._stop.event is None
-            return self._terminal()
+            await conclude(self._terminal())
         finally:
             needs_sweep = not is_clean or self._translator.used_tools
             await self._process.end(grace_s=_EXIT_GRACE_S if is_clean else 0.0, sweep=needs_sweep)

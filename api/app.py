@@ -1,0 +1,122 @@
+"""The API: the whole route table, and what its handlers are given."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncGenerator
+from contextlib import asynccontextmanager
+from typing import Any
+
+import msgspec
+import structlog
+from litestar import Litestar, Request, Response
+from litestar.di import Provide
+from litestar.exceptions import HTTPException
+from litestar.types import ControllerRouterHandler
+from redis.exceptions import RedisError
+
+from api.docs import docs_page, openapi_config, openapi_json, static_files
+from api.errors import ApiError, ClientGoneError, unavailable
+from api.health import Drain, health, ready
+from api.openai.answer import envelope_of
+from api.openai.chat import create_chat_completion
+from api.openai.models import list_models, retrieve_model
+from api.runs import Runs
+from shared.event_tail import EventHub
+from shared.redis import connect
+from shared.registry import CachedRegistry, RegistryStore
+from shared.run_store import RunStore
+from shared.settings import Settings
+
+_log = structlog.get_logger(__name__)
+
+ROUTES: list[ControllerRouterHandler] = [
+    create_chat_completion,
+    list_models,
+    retrieve_model,
+    health,
+    ready,
+    docs_page,
+    openapi_json,
+    static_files,
+]
+
+
+def create_app(settings: Settings, drain: Drain) -> Litestar:
+    """Assemble the API; `settings.redis_url` must be set. Nothing connects before the lifespan starts."""
+    redis = connect(settings.redis_url or "")
+    hub = EventHub(redis)
+    registry = CachedRegistry(RegistryStore(redis))
+    runs = Runs(RunStore(redis, retention_s=settings.retention_s), hub, registry, settings)
+
+    @asynccontextmanager
+    async def lifespan(_: Litestar) -> AsyncGenerator[None, None]:
+        async with asyncio.TaskGroup() as group:
+            tasks = [group.create_task(hub.run()), group.create_task(runs.run())]
+            yield
+            await runs.settle()
+            for task in tasks:
+                task.cancel()
+        await redis.aclose()
+
+    return Litestar(
+        route_handlers=ROUTES,
+        lifespan=[lifespan],
+        dependencies={
+            "runs": _given(runs),
+            "registry": _given(registry),
+            "settings": _given(settings),
+            "drain": _given(drain),
+        },
+        exception_handlers={
+            ApiError: _api_error,
+            ClientGoneError: _client_gone,
+            HTTPException: _http_error,
+            RedisError: _redis_error,
+            Exception: _bug,
+        },
+        request_max_body_size=settings.max_body_bytes,
+        openapi_config=openapi_config(),
+    )
+
+
+def _given(value: object) -> Provide:
+    return Provide(lambda: value, sync_to_thread=False)
+
+
+def _api_error(_: Request[Any, Any, Any], error: ApiError) -> Response[bytes]:
+    return Response(
+        msgspec.json.encode(envelope_of(error)),
+        status_code=error.status,
+        media_type="application/json",
+        headers=error.headers,
+    )
+
+
+def _client_gone(_: Request[Any, Any, Any], __: ClientGoneError) -> Response[None]:
+    return Response(None, status_code=499)
+
+
+def _http_error(request: Request[Any, Any, Any], error: HTTPException) -> Response[bytes]:
+    """Litestar's own refusals (no route, wrong method, too large a body) in OpenAI's envelope."""
+    said = {
+        404: f"Unknown request URL: {request.method} {request.url.path}.",
+        405: f"Not allowed to {request.method} {request.url.path}.",
+        413: "The request body is too large.",
+    }.get(error.status_code, error.detail)
+    code = {404: "unknown_url", 405: "method_not_allowed", 413: "request_too_large"}.get(error.status_code)
+    return _api_error(request, ApiError(error.status_code, said, code=code))
+
+
+def _redis_error(request: Request[Any, Any, Any], error: RedisError) -> Response[bytes]:
+    _log.warning("redis_unreachable", error=str(error))
+    return _api_error(request, unavailable("The queue does not answer right now."))
+
+
+def _bug(request: Request[Any, Any, Any], error: Exception) -> Response[bytes]:
+    _log.error("request_failed", exc_info=error)
+    said = "The server failed on this request; its log has the details under the request id."
+    return _api_error(
+        request,
+        ApiError(500, said, type="server_error", code="internal_error", is_retryable=False),
+    )

@@ -1,0 +1,81 @@
+"""`/openapi.json` and the page at `/docs` that shows it, without a network."""
+
+from __future__ import annotations
+
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import msgspec
+from litestar import MediaType, Request, Response, get
+from litestar.openapi import OpenAPIConfig
+from litestar.openapi.plugins import JsonRenderPlugin
+from litestar.static_files import create_static_files_router
+
+from api.openai.wire import ChatCompletion, ChatCompletionChunk, ChatRequest, ErrorEnvelope
+
+_STATIC = Path(__file__).parent / "static"
+_REF = "#/components/schemas/{name}"
+_CHAT = "/v1/chat/completions"
+
+static_files = create_static_files_router(
+    path="/docs/static", directories=[_STATIC / "swagger-ui"], include_in_schema=False
+)
+
+
+class _Document(JsonRenderPlugin):
+    """Litestar's document completed with the bodies that the handlers decode by themselves."""
+
+    def render(self, _: Request[Any, Any, Any], openapi_schema: dict[str, Any]) -> bytes:
+        return msgspec.json.encode(complete(openapi_schema))
+
+
+def openapi_config() -> OpenAPIConfig:
+    """How Litestar describes the routes."""
+    return OpenAPIConfig(
+        title="Backline",
+        version=version("backline"),
+        description="Claude Code agents behind the OpenAI API.",
+        path="/docs/schema",
+        render_plugins=[_Document(path="/openapi.json")],
+    )
+
+
+@get("/openapi.json", include_in_schema=False, media_type=MediaType.JSON)
+async def openapi_json(request: Request[Any, Any, Any]) -> Response[bytes]:
+    """Describe every route, as OpenAPI 3.1."""
+    document = complete(request.app.openapi_schema.to_schema())
+    return Response(msgspec.json.encode(document), media_type="application/json")
+
+
+@get("/docs", include_in_schema=False, media_type=MediaType.HTML)
+async def docs_page() -> str:
+    """Show the document, with forms to try it."""
+    return (_STATIC / "docs.html").read_text("utf-8")
+
+
+def complete(document: dict[str, Any]) -> dict[str, Any]:
+    """Add the schemas of chat completions to Litestar's document."""
+    kinds = [ChatRequest, ChatCompletion, ChatCompletionChunk, ErrorEnvelope]
+    _, schemas = msgspec.json.schema_components(kinds, ref_template=_REF)
+    document.setdefault("components", {}).setdefault("schemas", {}).update(schemas)
+    chat = document["paths"][_CHAT]["post"]
+    chat["requestBody"] = {"required": True, "content": {"application/json": {"schema": _ref("ChatRequest")}}}
+    chat["responses"] = {
+        "200": {
+            "description": "The answer, or with `stream` its chunks as server-sent events.",
+            "content": {
+                "application/json": {"schema": _ref("ChatCompletion")},
+                "text/event-stream": {"schema": _ref("ChatCompletionChunk")},
+            },
+        },
+        "default": {
+            "description": "An error in OpenAI's envelope.",
+            "content": {"application/json": {"schema": _ref("ErrorEnvelope")}},
+        },
+    }
+    return document
+
+
+def _ref(name: str) -> dict[str, str]:
+    return {"$ref": _REF.format(name=name)}

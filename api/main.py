@@ -1,0 +1,56 @@
+"""The API process: one server on one address, and its orderly end."""
+
+from __future__ import annotations
+
+from types import FrameType
+
+import uvicorn
+
+from api.app import create_app
+from api.health import Drain
+from api.request_ids import with_request_id
+from shared.settings import Settings
+from shared.telemetry import configure_logs
+
+
+class ApiStartError(Exception):
+    """The API cannot start; the message says what to change."""
+
+
+def serve(settings: Settings) -> None:
+    """Serve until SIGTERM or SIGINT: then readiness goes, streams finish within the drain time.
+
+    Raises `ApiStartError`.
+    """
+    configure_logs(settings, "api")
+    if settings.redis_url is None:
+        raise ApiStartError("The API needs a Redis: --redis-url URL.")
+    drain = Drain()
+    config = uvicorn.Config(
+        with_request_id(create_app(settings, drain)),
+        host=settings.host,
+        port=settings.port,
+        loop="uvloop",
+        http="httptools",
+        lifespan="on",
+        log_config=None,
+        access_log=False,
+        server_header=False,
+        timeout_graceful_shutdown=int(settings.drain_timeout_s),
+    )
+    server = _Server(config, drain)
+    server.run()
+    if not server.started:
+        raise ApiStartError(f"The API could not listen on {settings.host}:{settings.port}.")
+
+
+class _Server(uvicorn.Server):
+    """Knows of a signal when it comes: the lifespan would hear of it only after the drain."""
+
+    def __init__(self, config: uvicorn.Config, drain: Drain) -> None:
+        super().__init__(config)
+        self._drain = drain
+
+    def handle_exit(self, sig: int, frame: FrameType | None) -> None:
+        self._drain.has_begun = True
+        super().handle_exit(sig, frame)

@@ -1,0 +1,62 @@
+"""From the `model` of a request to an agent and a Claude model."""
+
+from __future__ import annotations
+
+import msgspec
+
+from api.errors import ApiError
+from shared.agents import CLAUDE_ALIASES, is_claude_model
+from shared.registry import Registry
+
+
+class Choice(msgspec.Struct, frozen=True):
+    """What a model name stands for; `claude_model` `None` leaves the agent its own."""
+
+    agent: str
+    claude_model: str | None = None
+
+
+def resolve(model: str, registry: Registry, default_agent: str | None) -> Choice:
+    """`agent`, `agent/claude-model` or a Claude model (then the default agent).
+
+    Raises `ApiError` 404 for anything else, and 503 for a Claude model while there is no agent to run it.
+    """
+    if model in registry.agents:
+        return Choice(agent=model)
+    agent, _, claude_model = model.partition("/")
+    if agent in registry.agents and is_claude_model(claude_model):
+        return Choice(agent=agent, claude_model=claude_model)
+    if is_claude_model(model):
+        return Choice(agent=_default(registry, default_agent), claude_model=model)
+    raise unknown_model(model)
+
+
+def listed(registry: Registry) -> list[str]:
+    """The names `GET /v1/models` lists: agents that are served, and the Claude aliases behind the default."""
+    return [*registry.served, *(CLAUDE_ALIASES if registry.served else ())]
+
+
+def unknown_model(model: str) -> ApiError:
+    """OpenAI's own answer to a model it does not have."""
+    return ApiError(
+        404,
+        f"The model '{model[:200]}' does not exist: it is neither an agent that is served here, nor"
+        " 'agent/claude-model', nor a Claude model. GET /v1/models lists what there is.",
+        param="model",
+        code="model_not_found",
+    )
+
+
+def _default(registry: Registry, default_agent: str | None) -> str:
+    if default_agent is not None and default_agent in registry.agents:
+        return default_agent
+    if default_agent is None and registry.served:
+        return registry.served[0]
+    raise ApiError(
+        503,
+        "No worker serves an agent right now.",
+        type="service_unavailable_error",
+        code="agent_unavailable",
+        retry_after_s=5.0,
+        is_retryable=True,
+    )

@@ -1,0 +1,196 @@
+"""A chat request into a `RunRequest`: pure, no I/O."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from typing import Any
+
+import msgspec
+
+from api.errors import ApiError
+from api.models import Choice
+from api.openai.wire import (
+    AssistantMessage,
+    AudioContent,
+    ChatRequest,
+    DeveloperMessage,
+    FileContent,
+    ImageContent,
+    Message,
+    PlainContent,
+    RefusalContent,
+    SystemMessage,
+    TextContent,
+    ToolCall,
+    ToolMessage,
+    UserMessage,
+)
+from shared.runs import (
+    ImagePart,
+    Part,
+    RunRequest,
+    Sampling,
+    TextPart,
+    ToolResultPart,
+    ToolUsePart,
+    Turn,
+)
+
+_DATA_URL = re.compile(r"data:(image/(?:png|jpeg|gif|webp));base64,([A-Za-z0-9+/]+={0,2})")
+_MAX_STOPS = 4
+
+
+def translate(request: ChatRequest, choice: Choice, request_id: str) -> RunRequest:
+    """Translate a request; raises `ApiError` 400 for what cannot be honoured."""
+    if request.n not in {None, 1}:
+        raise _unsupported("n", "Only one choice can be asked for: n must be 1.")
+    if request.tools:
+        raise _unsupported(
+            "tools", "This server's agents have tools of their own; a client's are not served."
+        )
+    turns, system = _conversation(request.messages)
+    if not turns:
+        raise ApiError(
+            400, "There must be at least one user message.", param="messages", code="invalid_value"
+        )
+    if turns[-1].role != "user":
+        said = "The last message must be the user's or a tool's: the agent has nothing to answer."
+        raise ApiError(400, said, param=f"messages[{len(request.messages) - 1}]", code="invalid_value")
+    return RunRequest(
+        agent=choice.agent,
+        prompt=turns[-1].parts,
+        history=tuple(turns[:-1]),
+        model=choice.claude_model,
+        system=system or None,
+        sampling=_sampling(request),
+        request_id=request_id,
+    )
+
+
+def _conversation(messages: Sequence[Message]) -> tuple[list[Turn], str]:
+    """Alternating turns, and all instructions in their order. Messages without content add nothing."""
+    if not messages:
+        raise ApiError(400, "'messages' must not be empty.", param="messages", code="invalid_value")
+    turns: list[Turn] = []
+    system: list[str] = []
+    for index, message in enumerate(messages):
+        where = f"messages[{index}]"
+        match message:
+            case SystemMessage(content=content) | DeveloperMessage(content=content):
+                system.append(_plain(content))
+            case UserMessage():
+                _add(turns, "user", _user_parts(message, where))
+            case AssistantMessage():
+                _add(turns, "assistant", _assistant_parts(message, where))
+            case ToolMessage(content=content, tool_call_id=call_id):
+                _require_call(turns, call_id, where)
+                _add(turns, "user", (ToolResultPart(tool_use_id=call_id, text=_plain(content)),))
+    return turns, "\n\n".join(text for text in system if text)
+
+
+def _add(turns: list[Turn], role: Any, parts: tuple[Part, ...]) -> None:
+    if not parts:
+        return
+    if turns and turns[-1].role == role:
+        turns[-1] = Turn(role=role, parts=turns[-1].parts + parts)
+    else:
+        turns.append(Turn(role=role, parts=parts))
+
+
+def _user_parts(message: UserMessage, where: str) -> tuple[Part, ...]:
+    if isinstance(message.content, str):
+        return (TextPart(message.content),) if message.content.strip() else ()
+    parts: list[Part] = []
+    for index, part in enumerate(message.content):
+        place = f"{where}.content[{index}]"
+        match part:
+            case TextContent(text=text):
+                parts += [TextPart(text)] if text.strip() else []
+            case ImageContent(image_url=image):
+                parts.append(_image(image.url, f"{place}.image_url.url"))
+            case AudioContent():
+                raise _unsupported(place, "Audio cannot be given to an agent.")
+            case FileContent():
+                raise _unsupported(place, "Files cannot be given to an agent as message parts.")
+    return tuple(parts)
+
+
+def _assistant_parts(message: AssistantMessage, where: str) -> tuple[Part, ...]:
+    parts: list[Part] = []
+    match message.content:
+        case str(text):
+            parts += [TextPart(text)] if text.strip() else []
+        case list(content):
+            for part in content:
+                text = part.refusal if isinstance(part, RefusalContent) else part.text
+                parts += [TextPart(text)] if text.strip() else []
+    if message.refusal:
+        parts.append(TextPart(message.refusal))
+    for index, call in enumerate(message.tool_calls or ()):
+        parts.append(_tool_use(call, f"{where}.tool_calls[{index}].function.arguments"))
+    return tuple(parts)
+
+
+def _tool_use(call: ToolCall, where: str) -> ToolUsePart:
+    try:
+        arguments = msgspec.json.decode(call.function.arguments or "{}", type=dict[str, Any])
+    except msgspec.MsgspecError as error:
+        raise ApiError(
+            400, f"Invalid '{where}': must be a JSON object as text.", param=where, code="invalid_value"
+        ) from error
+    return ToolUsePart(id=call.id, name=call.function.name, input=arguments)
+
+
+def _require_call(turns: Sequence[Turn], call_id: str, where: str) -> None:
+    """A tool's result must answer a call of the assistant turn before it, or the model refuses it."""
+    before = next((turn for turn in reversed(turns) if turn.role == "assistant"), None)
+    calls = {part.id for part in before.parts if isinstance(part, ToolUsePart)} if before else set()
+    if call_id not in calls:
+        raise ApiError(
+            400,
+            f"Invalid '{where}.tool_call_id': no assistant message before it made the call.",
+            param=f"{where}.tool_call_id",
+            code="invalid_value",
+        )
+
+
+def _image(url: str, where: str) -> ImagePart:
+    match = _DATA_URL.fullmatch(url)
+    if match is None:
+        said = f"Invalid '{where}': must be a data URL with base64 of a PNG, JPEG, GIF or WebP image."
+        raise ApiError(400, said, param=where, code="invalid_image_url")
+    return ImagePart(media_type=match[1], data=match[2])
+
+
+def _plain(content: PlainContent) -> str:
+    return content if isinstance(content, str) else "\n".join(part.text for part in content)
+
+
+def _sampling(request: ChatRequest) -> Sampling:
+    stop = (request.stop,) if isinstance(request.stop, str) else tuple(request.stop or ())
+    if len(stop) > _MAX_STOPS:
+        raise ApiError(
+            400, f"'stop' may have at most {_MAX_STOPS} entries.", param="stop", code="invalid_value"
+        )
+    limit = request.max_completion_tokens or request.max_tokens
+    for name in ("max_completion_tokens", "max_tokens"):
+        if (value := getattr(request, name)) is not None and value < 1:
+            raise ApiError(400, f"'{name}' must be at least 1.", param=name, code="invalid_value")
+    _check_range("temperature", request.temperature, 2.0)
+    _check_range("top_p", request.top_p, 1.0)
+    return Sampling(
+        max_output_tokens=limit,
+        temperature=None if request.temperature is None else min(request.temperature, 1.0),
+        top_p=request.top_p,
+        stop=tuple(text for text in stop if text.strip()),
+    )
+
+
+def _check_range(name: str, value: float | None, most: float) -> None:
+    if value is not None and not 0 <= value <= most:
+        raise ApiError(400, f"'{name}' must be from 0 to {most:g}.", param=name, code="invalid_value")
+
+
+def _unsupported(param: str, message: str) -> ApiError:
+    return ApiError(400, message, param=param, code="unsupported_value")

@@ -1,0 +1,62 @@
+"""Every request has an id: in its answer's headers, in every log line, and in the run it starts."""
+
+from __future__ import annotations
+
+import re
+import secrets
+import time
+
+import structlog
+from litestar.datastructures import MutableScopeHeaders
+from litestar.enums import ScopeType
+from litestar.types import ASGIApp, Message, Receive, Scope, Send
+
+_ACCEPTED = re.compile(rb"[A-Za-z0-9_.-]{1,100}")
+_QUIET = frozenset({"/health", "/ready"})
+
+_log = structlog.get_logger(__name__)
+
+
+def with_request_id(app: ASGIApp) -> ASGIApp:
+    """Wrap `app`: take a proxy's `x-request-id` or make one, answer with it, and log the request."""
+
+    async def middleware(scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != ScopeType.HTTP:
+            await app(scope, receive, send)
+            return
+        request_id = _request_id(scope)
+        scope.setdefault("state", {})["request_id"] = request_id
+        began = time.perf_counter()
+        status = 0
+
+        async def send_with_id(message: Message) -> None:
+            nonlocal status
+            if message["type"] == "http.response.start":
+                status = message["status"]
+                headers = MutableScopeHeaders.from_message(message)
+                headers["x-request-id"] = request_id
+                headers["openai-processing-ms"] = str(round(1000 * (time.perf_counter() - began)))
+                headers["openai-version"] = "2020-10-01"
+            await send(message)
+
+        with structlog.contextvars.bound_contextvars(request_id=request_id):
+            try:
+                await app(scope, receive, send_with_id)
+            finally:
+                if scope["path"] not in _QUIET:
+                    _log.info(
+                        "request",
+                        method=scope["method"],
+                        path=scope["path"],
+                        status=status,
+                        seconds=round(time.perf_counter() - began, 3),
+                    )
+
+    return middleware
+
+
+def _request_id(scope: Scope) -> str:
+    for name, value in scope["headers"]:
+        if name == b"x-request-id" and _ACCEPTED.fullmatch(value):
+            return value.decode("ascii")
+    return f"req_{secrets.token_hex(16)}"

@@ -1,0 +1,177 @@
+"""Runs as the API sees them: submit, follow to the end, let go."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import AsyncGenerator
+from contextlib import aclosing, suppress
+
+import msgspec
+import structlog
+from redis.exceptions import RedisError
+
+from api.errors import ApiError, unavailable
+from shared.event_tail import EventHub
+from shared.registry import CachedRegistry
+from shared.run_store import QueueFullError, RunStore
+from shared.runs import (
+    ErrorKind,
+    LoggedEvent,
+    RunCancelled,
+    RunError,
+    RunFailed,
+    RunRequest,
+    TerminalEvent,
+    new_run_id,
+)
+from shared.settings import Settings
+
+_TICK_S = 2.0
+_UNSERVED_S = 10.0
+"""How long a waiting run's agent may be without a worker: a restart of one must fit in."""
+_OUTAGE_S = 30.0
+_SETTLE_S = 3.0
+_OUTAGE_POLL_S = 0.25
+_RETRY_WHEN_FULL_S = 5.0
+_RETRY_WHEN_UNSERVED_S = 5.0
+
+_log = structlog.get_logger(__name__)
+
+
+class AcceptedRun(msgspec.Struct, frozen=True):
+    """A run that has been queued; `created` is in seconds since the epoch, by Redis's clock."""
+
+    id: str
+    agent: str
+    created: int
+
+
+class Runs:
+    """Submits runs and follows them. `run` must be running: it cancels what clients walked away from."""
+
+    def __init__(self, store: RunStore, hub: EventHub, registry: CachedRegistry, settings: Settings) -> None:
+        self._store = store
+        self._hub = hub
+        self._registry = registry
+        self._settings = settings
+        self._abandoned: asyncio.Queue[AcceptedRun] = asyncio.Queue()
+
+    async def submit(self, request: RunRequest) -> AcceptedRun:
+        """Queue a run; raises `ApiError` when no worker serves its agent or the queue is full."""
+        await self._require_worker(request.agent)
+        run_id = new_run_id()
+        ttl_s = self._settings.queue_timeout_s + (request.timeout_s or self._settings.run_timeout_s)
+        try:
+            submitted = await self._store.submit(
+                run_id, request, queue_limit=self._settings.queue_limit, ttl_s=ttl_s
+            )
+        except QueueFullError as error:
+            raise ApiError(
+                429,
+                f"{error} Try again later.",
+                type="rate_limit_error",
+                code="queue_full",
+                retry_after_s=_RETRY_WHEN_FULL_S,
+                is_retryable=True,
+            ) from error
+        _log.info("run_submitted", run_id=run_id, agent=request.agent, waiting=submitted.waiting)
+        return AcceptedRun(id=run_id, agent=request.agent, created=submitted.created_ms // 1000)
+
+    async def follow(self, run: AcceptedRun, *, tick_s: float) -> AsyncGenerator[list[LoggedEvent], None]:
+        """Yield the run's events in batches to its terminal one, and an empty batch in every pause.
+
+        A run that nobody can serve any more is ended here, so that no reader waits for ever. Raises
+        `ApiError` when Redis stays away.
+        """
+        last = 0
+        guard = _Guard()
+        while True:
+            try:
+                async with aclosing(self._hub.tail(run.id, after=last, tick_s=min(tick_s, _TICK_S))) as tail:
+                    async for batch in tail:
+                        guard.redis_answered()
+                        if batch:
+                            last = batch[-1].n
+                            guard.was_served()
+                        else:
+                            await self._look_after(run, guard)
+                        yield batch
+                return
+            except (RedisError, OSError) as error:
+                if guard.redis_is_lost():
+                    raise unavailable("The queue does not answer; the run may still be going on.") from error
+                _log.warning("tail_interrupted", run_id=run.id, error=str(error))
+            yield []
+            await asyncio.sleep(_OUTAGE_POLL_S)
+
+    def abandon(self, run: AcceptedRun) -> None:
+        """Cancel a run nobody waits for any more; returns at once, even in a task being cancelled."""
+        self._abandoned.put_nowait(run)
+
+    async def run(self) -> None:
+        """Cancel abandoned runs until cancelled."""
+        while True:
+            run = await self._abandoned.get()
+            try:
+                await self._stop(run, RunCancelled(reason="The client went away."))
+            except (RedisError, OSError) as error:
+                _log.warning("cancel_delayed", run_id=run.id, error=str(error))
+                self._abandoned.put_nowait(run)
+                await asyncio.sleep(_OUTAGE_POLL_S)
+            finally:
+                self._abandoned.task_done()
+
+    async def settle(self) -> None:
+        """Before the end: wait, within a bound, until what was abandoned is cancelled."""
+        with suppress(TimeoutError):
+            async with asyncio.timeout(_SETTLE_S):
+                await self._abandoned.join()
+
+    async def _stop(self, run: AcceptedRun, event: TerminalEvent) -> None:
+        reason = event.reason if isinstance(event, RunCancelled) else "stopped"
+        await self._store.stop(run.id, run.agent, event, reason)
+
+    async def _require_worker(self, agent: str) -> None:
+        registry = await self._registry.look()
+        if agent not in registry.served and agent not in (await self._registry.look(fresh=True)).served:
+            raise ApiError(
+                503,
+                f"No worker serves the agent {agent!r} right now.",
+                type="service_unavailable_error",
+                code="agent_unavailable",
+                retry_after_s=_RETRY_WHEN_UNSERVED_S,
+                is_retryable=True,
+            )
+
+    async def _look_after(self, run: AcceptedRun, guard: _Guard) -> None:
+        """In a pause: end the run if its record is gone, or if it waits and nobody could take it."""
+        status = await self._store.status(run.id)
+        if status is None:
+            said = "The run's record is gone: Redis has lost its data or the run waited too long."
+            raise ApiError(500, said, type="server_error", code="run_lost", is_retryable=False, run_id=run.id)
+        if status.is_held or status.state.is_terminal or run.agent in (await self._registry.look()).served:
+            guard.was_served()
+        elif guard.is_unserved():
+            kind = ErrorKind.WORKER_LOST if status.attempt else ErrorKind.AGENT_UNAVAILABLE
+            said = f"The last worker of the agent {run.agent!r} has left."
+            await self._stop(run, RunFailed(error=RunError(kind, said, _RETRY_WHEN_UNSERVED_S)))
+
+
+class _Guard:
+    """How long a reader has waited in vain: for Redis, or for a worker."""
+
+    def __init__(self) -> None:
+        self._served_at = self._answered_at = time.monotonic()
+
+    def was_served(self) -> None:
+        self._served_at = time.monotonic()
+
+    def redis_answered(self) -> None:
+        self._answered_at = time.monotonic()
+
+    def is_unserved(self) -> bool:
+        return time.monotonic() - self._served_at > _UNSERVED_S
+
+    def redis_is_lost(self) -> bool:
+        return time.monotonic() - self._answered_at > _OUTAGE_S
