@@ -1,0 +1,1 @@
+"""The `backline` command: it composes the other packages and holds no logic of its own."""

@@ -67,7 +67,7 @@ def use_tool(
     return ToolUse(name=name, input=arguments or {}, id=id, pace_ms=pace_ms)
 
 
-def fail(  # noqa: PLR0913 - each is a word of the error it makes
+def fail(
     status: int,
     *,
     error: str | None = None,

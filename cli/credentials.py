@@ -1,0 +1,89 @@
+"""Whether the Claude CLI will find credentials: asked before anything is started."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from cli.errors import CommandError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
+
+_SECRETS = ("ANTHROPIC_API_KEY", "ANTHROPIC_AUTH_TOKEN", "CLAUDE_CODE_OAUTH_TOKEN")
+_CLOUDS = (
+    "CLAUDE_CODE_USE_BEDROCK",
+    "CLAUDE_CODE_USE_VERTEX",
+    "CLAUDE_CODE_USE_FOUNDRY",
+    "CLAUDE_CODE_USE_MANTLE",
+)
+_OFF = {"", "0", "false", "no", "off"}
+
+
+def check_credentials(environ: Mapping[str, str], agent_directories: Iterable[Path]) -> None:
+    """Raise CommandError when no agent could reach a model: no key, login, cloud provider or key helper."""
+    if any(environ.get(name, "").strip() for name in _SECRETS):
+        return
+    if any(environ.get(name, "").strip().lower() not in _OFF for name in _CLOUDS):
+        return
+    if _logged_in(environ) or _key_helper(
+        [_config_dir(environ), *(each / ".claude" for each in agent_directories)]
+    ):
+        return
+    raise CommandError(
+        "No Anthropic credentials found: set ANTHROPIC_API_KEY (in the environment or in .env), or log in"
+        " once with `claude` (or set CLAUDE_CODE_OAUTH_TOKEN from `claude setup-token`), or use a cloud"
+        " provider with CLAUDE_CODE_USE_BEDROCK=1 or CLAUDE_CODE_USE_VERTEX=1; `make demo` needs none."
+    )
+
+
+def without_credentials(environ: Mapping[str, str]) -> dict[str, str]:
+    """Return `environ` less everything that could lead the CLI to a real account or another back end."""
+    prefixes = ("ANTHROPIC_", "CLAUDE_", "CLAUDECODE", "AWS_", "GOOGLE_", "CLOUD_ML_", "AZURE_", "VERTEX_")
+    return {name: value for name, value in environ.items() if not name.startswith(prefixes)}
+
+
+def _config_dir(environ: Mapping[str, str]) -> Path:
+    home = Path(environ["HOME"]) if environ.get("HOME") else Path.home()
+    return Path(environ.get("CLAUDE_CONFIG_DIR") or home / ".claude")
+
+
+def _logged_in(environ: Mapping[str, str]) -> bool:
+    config = _config_dir(environ)
+    if (config / ".credentials.json").is_file():
+        return True
+    accounts = (
+        config / ".claude.json" if environ.get("CLAUDE_CONFIG_DIR") else config.with_name(".claude.json")
+    )
+    return bool(_read(accounts).get("primaryApiKey")) or _in_keychain()
+
+
+def _in_keychain() -> bool:
+    """On macOS a login is an entry in the keychain, not a file."""
+    security = shutil.which("security") if sys.platform == "darwin" else None
+    if security is None:
+        return False
+    query = [
+        security,
+        "find-generic-password",
+        "-s",
+        "Claude Code-credentials",
+    ]  # tells that it is there, not what
+    return subprocess.run(query, capture_output=True, check=False, timeout=10).returncode == 0
+
+
+def _key_helper(directories: Iterable[Path]) -> bool:
+    names = ("settings.json", "settings.local.json")
+    return any(_read(each / name).get("apiKeyHelper") for each in directories for name in names)
+
+
+def _read(path: Path) -> dict[str, object]:
+    try:
+        content = json.loads(path.read_bytes())
+    except (OSError, ValueError):
+        return {}
+    return content if isinstance(content, dict) else {}

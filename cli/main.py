@@ -1,0 +1,190 @@
+"""The `backline` command. Composition only: each command loads the settings and hands over."""
+
+from __future__ import annotations
+
+import logging
+import os
+import sys
+from importlib.metadata import version
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import structlog
+from cyclopts import App, CycloptsError, Parameter
+
+from cli.errors import CommandError
+from shared.agents import AgentError
+from shared.settings_sources import Loaded, SettingsError, load_settings
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+Agents = Annotated[list[str] | None, Parameter(name="--agent", negative=())]
+
+app = App(
+    name="backline",
+    help="Claude Code agents behind the OpenAI API, queued on Redis and run by any number of workers.",
+    version=version("backline"),
+    help_epilogue="Settings also come from BACKLINE_… variables, .env and backline.toml.",
+)
+
+
+@app.command
+def up(
+    *,
+    agent: Agents = None,
+    port: str | None = None,
+    host: str | None = None,
+    data: str | None = None,
+    redis_url: str | None = None,
+    slots: str | None = None,
+) -> None:
+    """Serve your agents: Redis, API and worker on this machine.
+
+    Parameters
+    ----------
+    agent
+        Directory of an agent, or NAME=DIR; may be repeated.
+    port
+        Port of the API; if not given and 9000 is taken, the next free one to 10000.
+    host
+        Address to listen on.
+    data
+        Directory for private data.
+    redis_url
+        Redis or Valkey to use, instead of one of our own.
+    slots
+        Turns to run at the same time.
+    """
+    loaded = _load(agents=agent, port=port, host=host, data_dir=data, redis_url=redis_url, slots=slots)
+    from cli.up import up  # noqa: PLC0415 - imported here so that --help is quick
+
+    up(loaded)
+
+
+@app.command
+def demo(*, port: str | None = None) -> None:
+    """Serve the example agent with a scripted model: no account needed, replies are canned.
+
+    Parameters
+    ----------
+    port
+        Port of the API; if not given and 9000 is taken, the next free one to 10000.
+    """
+    loaded = _load(port=port)
+    from cli.up import demo  # noqa: PLC0415 - imported here so that --help is quick
+
+    demo(loaded)
+
+
+@app.command
+def api(
+    *, port: str | None = None, host: str | None = None, redis_url: str | None = None, data: str | None = None
+) -> None:
+    """Run one API server.
+
+    Parameters
+    ----------
+    port
+        Port to listen on; if not given and 9000 is taken, the next free one to 10000.
+    host
+        Address to listen on.
+    redis_url
+        Redis or Valkey that the workers use too.
+    data
+        Directory for private data.
+    """
+    loaded = _load(port=port, host=host, redis_url=redis_url, data_dir=data)
+    settings = loaded.settings
+    _need_redis(loaded, "api")
+    import msgspec  # noqa: PLC0415 - imported here so that --help is quick
+
+    from api.main import ApiStartError, serve  # noqa: PLC0415
+    from cli.ports import choose_port  # noqa: PLC0415
+
+    chosen = choose_port(settings.host, settings.port, asked=loaded.asked("port"))
+    try:
+        serve(msgspec.structs.replace(settings, port=chosen))
+    except ApiStartError as error:
+        raise CommandError(str(error)) from error
+
+
+@app.command
+def worker(
+    *,
+    agent: Agents = None,
+    redis_url: str | None = None,
+    slots: str | None = None,
+    data: str | None = None,
+) -> None:
+    """Run one worker: it serves its agents to every API on the same Redis.
+
+    Parameters
+    ----------
+    agent
+        Directory of an agent, or NAME=DIR; may be repeated.
+    redis_url
+        Redis or Valkey that the API uses too.
+    slots
+        Turns to run at the same time.
+    data
+        Directory for private data.
+    """
+    loaded = _load(agents=agent, redis_url=redis_url, slots=slots, data_dir=data)
+    if not loaded.settings.agents:
+        raise CommandError(
+            "Give at least one agent to serve: `backline worker --agent path/to/agent`.", code=2
+        )
+    _need_redis(loaded, "worker")
+    from worker.main import WorkerStartError, serve  # noqa: PLC0415 - imported here so that --help is quick
+
+    try:
+        serve(loaded.settings, loaded.environ)
+    except WorkerStartError as error:
+        raise CommandError(str(error)) from error
+
+
+def main(arguments: Sequence[str]) -> int:
+    """Run the command and return its exit code: 0, 1 when it failed, 2 when it was written wrong."""
+    try:
+        app(arguments, exit_on_error=False, print_error=False, result_action="return_none")
+    except CycloptsError as error:
+        return _fail(f"{' '.join(str(error).split())} See `backline --help`.", 2)
+    except (SettingsError, AgentError) as error:
+        return _fail(str(error), 2)
+    except CommandError as error:
+        return _fail(str(error), error.code)
+    except KeyboardInterrupt:
+        return 130
+    return 0
+
+
+def run() -> None:
+    """Run the command line of this process; the entry point of `backline`."""
+    structlog.configure(
+        wrapper_class=structlog.make_filtering_bound_logger(logging.INFO),
+        logger_factory=structlog.PrintLoggerFactory(sys.stderr),
+    )
+    sys.exit(main(sys.argv[1:]))
+
+
+def _load(**flags: object) -> Loaded:
+    return load_settings(flags, os.environ, Path.cwd())
+
+
+def _need_redis(loaded: Loaded, command: str) -> None:
+    if loaded.settings.redis_url is None:
+        raise CommandError(
+            f"`backline {command}` needs a Redis: give --redis-url URL or set REDIS_URL"
+            " (`backline up` starts one of its own).",
+            code=2,
+        )
+
+
+def _fail(message: str, code: int) -> int:
+    sys.stderr.write(f"backline: {message}\n")
+    return code
+
+
+if __name__ == "__main__":
+    run()
