@@ -8,13 +8,22 @@ from collections.abc import Awaitable, Callable
 import structlog
 
 from shared.agents import Agent
-from shared.runs import ErrorKind, RunCancelled, RunError, RunEvent, RunFailed, RunRequest, TerminalEvent
+from shared.runs import (
+    ErrorKind,
+    RunCancelled,
+    RunError,
+    RunEvent,
+    RunFailed,
+    RunRequest,
+    TerminalEvent,
+    Turn,
+)
 from shared.settings import Settings
 from worker.claude.home import Homes
 from worker.claude.launch import Launcher
 from worker.claude.process import ClaudeProcess, CliNotStartedError, LineTooLongError
-from worker.claude.transcript import content_of, transcript_of
-from worker.claude.translate import Translator, Wish
+from worker.claude.transcript import content_of, split_history, transcript_of, user_frame
+from worker.claude.translate import Translator, Wish, is_result
 
 _INTERRUPT_GRACE_S = 0.5
 _EXIT_GRACE_S = 2.0
@@ -69,10 +78,11 @@ class Turns:
         try:
             home = self._homes.home(request.tenant, agent.name)
             with self._homes.scratch() as scratch:
+                resumed, _ = split_history(request)
                 transcript = None
-                if request.history:
+                if resumed:
                     transcript = scratch / "history.jsonl"
-                    transcript.write_bytes(transcript_of(request.history))
+                    transcript.write_bytes(transcript_of(resumed))
                 launch = self._launcher.plan(request, agent, home, scratch, transcript)
                 process = await ClaudeProcess.start(
                     launch.argv, cwd=launch.cwd, env=launch.env, marker=launch.marker
@@ -93,6 +103,8 @@ class _Turn:
         self._stop = stop
         self._translator = Translator()
         self._is_started = False
+        self._is_seeding = False
+        self._seeded = asyncio.Event()
         self._clock = asyncio.get_running_loop().time
         self._heard_at = self._clock()
 
@@ -123,16 +135,21 @@ class _Turn:
             self._stop.ask(RunFailed(error=RunError(ErrorKind.CLI_NOT_STARTED, self._with_stderr(said))))
             return
         self._is_started = True
-        await self._process.send(
-            {
-                "type": "user",
-                "message": {"role": "user", "content": content_of(self._request.prompt)},
-                "parent_tool_use_id": None,
-                "session_id": "",
-                # Verbatim: no "@path", no slash command (CLI 2.1).
-                "client_composed": True,
-            }
-        )
+        _, seeds = split_history(self._request)
+        for turn in seeds:
+            await self._seed(turn)
+        await self._process.send(user_frame(self._request.prompt))
+
+    async def _seed(self, turn: Turn) -> None:
+        """Put one turn of history into the conversation; the CLI acknowledges a user's with a `result`."""
+        if turn.role == "assistant":
+            message = {"role": "assistant", "content": content_of(turn.parts)}
+            await self._process.send({"type": "assistant", "message": message, "parent_tool_use_id": None})
+            return
+        self._seeded.clear()
+        self._is_seeding = True
+        await self._process.send({**user_frame(turn.parts), "shouldQuery": False})
+        await self._seeded.wait()
 
     async def _read(self) -> None:
         translator = self._translator
@@ -140,6 +157,9 @@ class _Turn:
             async for lines in self._process.lines():
                 self._heard_at = self._clock()
                 for line in lines:
+                    if self._is_seeding:
+                        self._note_seed(line)
+                        continue
                     for event in translator.feed(line):
                         await self._say(event)
                     if translator.wish is Wish.INTERRUPT:
@@ -149,6 +169,11 @@ class _Turn:
                         return
         except LineTooLongError as error:
             self._stop.ask(RunFailed(error=RunError(ErrorKind.INTERNAL, str(error))))
+
+    def _note_seed(self, line: bytes) -> None:
+        if is_result(line):
+            self._is_seeding = False
+            self._seeded.set()
 
     async def _watch(self) -> None:
         """Wait for a stop, asked or by one of the limits; then interrupt, and kill what does not listen."""

@@ -86,6 +86,9 @@ def _conversation(messages: Sequence[Message]) -> tuple[list[Turn], str]:
             case ToolMessage(content=content, tool_call_id=call_id):
                 _require_call(turns, call_id, where)
                 _add(turns, "user", (ToolResultPart(tool_use_id=call_id, text=_plain(content)),))
+    _require_results(turns)
+    if turns and turns[0].role == "assistant":  # the model wants the user's turn first
+        turns.insert(0, Turn(role="user", parts=(TextPart("."),)))
     return turns, "\n\n".join(text for text in system if text)
 
 
@@ -153,6 +156,22 @@ def _require_call(turns: Sequence[Turn], call_id: str, where: str) -> None:
             param=f"{where}.tool_call_id",
             code="invalid_value",
         )
+
+
+def _require_results(turns: Sequence[Turn]) -> None:
+    """Every call must have its result in the turn that follows, or the model refuses the conversation."""
+    for index, turn in enumerate(turns):
+        calls = {part.id for part in turn.parts if isinstance(part, ToolUsePart)}
+        after = turns[index + 1].parts if index + 1 < len(turns) else ()
+        missing = calls - {part.tool_use_id for part in after if isinstance(part, ToolResultPart)}
+        if missing:
+            said = "An assistant message with 'tool_calls' must be followed by tool messages that answer each"
+            raise ApiError(
+                400,
+                f"{said} 'tool_call_id': {', '.join(sorted(missing))[:200]}.",
+                param="messages",
+                code="invalid_value",
+            )
 
 
 def _image(url: str, where: str) -> ImagePart:

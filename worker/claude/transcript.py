@@ -12,7 +12,7 @@ from uuid import uuid4
 
 import msgspec
 
-from shared.runs import ImagePart, Part, TextPart, ToolResultPart, ToolUsePart, Turn
+from shared.runs import ImagePart, Part, RunRequest, TextPart, ToolResultPart, ToolUsePart, Turn
 
 _TIMESTAMP = "2026-01-01T00:00:00.000Z"
 """Any will do: the CLI asks for one and sends none to the model."""
@@ -21,6 +21,28 @@ _TIMESTAMP = "2026-01-01T00:00:00.000Z"
 def content_of(parts: Sequence[Part]) -> list[dict[str, Any]]:
     """The content blocks of the Messages API for `parts`."""
     return [_block(part) for part in parts]
+
+
+def user_frame(parts: Sequence[Part]) -> dict[str, Any]:
+    """The frame that says `parts` to the CLI, verbatim: no `@path`, no slash command (CLI 2.1)."""
+    return {
+        "type": "user",
+        "message": {"role": "user", "content": content_of(parts)},
+        "parent_tool_use_id": None,
+        "session_id": "",
+        "client_composed": True,
+    }
+
+
+def split_history(request: RunRequest) -> tuple[Sequence[Turn], Sequence[Turn]]:
+    """Split the history into what is resumed and what is then said turn by turn.
+
+    A transcript that ends in an unanswered tool call loses the results that follow it (CLI 2.1), so the call
+    and the user's turn before it are given to the running CLI instead.
+    """
+    if not any(isinstance(part, ToolResultPart) for part in request.prompt):
+        return request.history, ()
+    return request.history[:-2], request.history[-2:]
 
 
 def transcript_of(history: Sequence[Turn]) -> bytes:

@@ -189,6 +189,14 @@ class Translator:
         self.wish = Wish.INTERRUPT
 
 
+def is_result(raw: bytes) -> bool:
+    """Whether a line ends a turn."""
+    try:
+        return decode_line.decode(raw).type == "result"
+    except msgspec.MsgspecError:
+        return False
+
+
 class ApiFailure:
     """A failed model call, as the CLI reports it: an HTTP status (`None`: no answer) and its words."""
 
