@@ -65,7 +65,7 @@ class EventHub:
         """
         cursor = Cursor(after)
         with self._feed(keys.events(run_id)) as feed:
-            await self._subscriber.add([keys.events(run_id)])
+            self._subscriber.add([keys.events(run_id)])
             with suppress(TimeoutError):  # Redis is away: ticks read the stream until it is back
                 async with asyncio.timeout(_SUBSCRIBE_S):
                     await feed.is_subscribed.wait()

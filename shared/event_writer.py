@@ -1,7 +1,7 @@
-"""The worker's one way of saying what its runs say: events of all runs in one self-batching pipeline.
+"""The worker's one way of saying what its runs say: events of all runs over one self-batching wire.
 
-One task drains whatever waits into one round trip of `XADD` and `PUBLISH`. Idle, an event leaves at once;
-under load events batch by themselves, because they gather while the last round trip is under way.
+An event leaves at once when the wire has been still; events that follow closely leave together, at most
+`_GATHER_S` later. Answers are read in batches too, for nothing waits on them but the end of a run.
 """
 
 from __future__ import annotations
@@ -9,17 +9,23 @@ from __future__ import annotations
 import asyncio
 from collections import deque
 from itertools import islice
+from typing import Any
 
+import hiredis
 import structlog
 from redis.asyncio import Redis
-from redis.exceptions import RedisError, ResponseError
+from redis.exceptions import RedisError
 
 from shared import redis_keys as keys
+from shared.redis_wire import Command, RedisWire
 from shared.runs import RunEvent, encode_event
 
-_BATCH = 512
+_GATHER_S = 0.002
+_ANSWERS_S = 0.02
+_ANSWER_LIMIT_S = 5.0
+_MAX_IN_FLIGHT = 2_000
 _MAX_PENDING = 20_000
-_FIRST_RETRY_S = 0.05
+_RETRY_S = 0.1
 _LONGEST_RETRY_S = 1.0
 _OUT_OF_DATE = "equal or smaller than the target stream top item"
 
@@ -27,88 +33,144 @@ _log = structlog.get_logger(__name__)
 
 
 class EventWriter:
-    """Appends events in order. While Redis is away they wait here, up to a bound, and nothing is lost."""
+    """Appends events in order; `run` must be running. While Redis is away events wait here, up to a bound."""
 
     def __init__(self, redis: Redis) -> None:
-        self._connection = redis.connection_pool.make_connection()  # type: ignore[no-untyped-call]
+        self._redis = redis
+        self._wire: RedisWire | None = None
         self._pending: deque[tuple[str, str, bytes]] = deque()
+        """What is not yet acknowledged; the first `_in_flight` of it has been sent."""
+        self._in_flight = 0
+        self._answers = 0
         self._appended = 0
         self._written = 0
-        self._wake = asyncio.Event()
-        self._progress = asyncio.Condition()
+        self._left_at = 0.0
+        self._leaving: asyncio.Handle | None = None
+        self._asking: asyncio.TimerHandle | None = None
+        self._progress = asyncio.Event()
 
-    async def append(self, run_id: str, attempt: int, n: int, event: RunEvent) -> None:
-        """Queue event `n`; returns at once unless the bound on waiting events is reached."""
+    def append(self, run_id: str, attempt: int, n: int, event: RunEvent) -> None:
+        """Say event `n`. Never waits: see `room`."""
         self._pending.append((keys.events(run_id), f"{attempt}-{n}", encode_event(event)))
         self._appended += 1
-        self._wake.set()
-        if len(self._pending) > _MAX_PENDING:
-            await self._reached(self._appended - _MAX_PENDING // 2)
+        if self._leaving is None:
+            self._leave_soon()
+
+    @property
+    def is_full(self) -> bool:
+        """Whether more waits here than should: then `room` is to be awaited before more is said."""
+        return len(self._pending) > _MAX_PENDING
+
+    async def room(self) -> None:
+        """Wait until half of what may wait is gone."""
+        await self._reach(self._appended - _MAX_PENDING // 2)
 
     async def flush(self) -> None:
         """Wait until all that was appended before this call is in Redis (or was refused as out of date)."""
-        await self._reached(self._appended)
+        target = self._appended
+        if self._written < target:
+            self._send_now()
+            if self._wire is not None:
+                self._wire.take_replies()
+            await self._reach(target)
 
     async def run(self) -> None:
-        """Write until cancelled."""
-        try:
-            while True:
-                await self._wake.wait()
-                self._wake.clear()
-                while self._pending:
-                    await self._drain_once()
-        finally:
-            await self._connection.disconnect(nowait=True)
-
-    async def _drain_once(self) -> None:
-        batch = list(islice(self._pending, _BATCH))
-        await self._write_until_done(batch)
-        for _ in batch:
-            self._pending.popleft()
-        self._written += len(batch)
-        async with self._progress:
-            self._progress.notify_all()
-
-    async def _reached(self, count: int) -> None:
-        async with self._progress:
-            await self._progress.wait_for(lambda: self._written >= count)
-
-    async def _write_until_done(self, batch: list[tuple[str, str, bytes]]) -> None:
-        """Write a batch, over again while Redis is away: a repeated `XADD` is refused by its id."""
-        delay_s = _FIRST_RETRY_S
+        """Stay connected and write until cancelled."""
+        delay_s = _RETRY_S
         while True:
             try:
-                return await self._write(batch)
+                self._wire = await RedisWire.open(self._redis, self._on_reply)
+                delay_s = _RETRY_S
+                self._send_now()
+                await self._watch(self._wire)
             except (RedisError, OSError) as error:
                 _log.warning("events_delayed", waiting=len(self._pending), error=str(error))
-                await asyncio.sleep(delay_s)
-                delay_s = min(2 * delay_s, _LONGEST_RETRY_S)
+            finally:
+                self._detach()
+            await asyncio.sleep(delay_s)
+            delay_s = min(2 * delay_s, _LONGEST_RETRY_S)
 
-    async def _write(self, batch: list[tuple[str, str, bytes]]) -> None:
-        """One round trip on a connection of our own: redis-py's pipeline object costs as much again."""
-        commands: list[tuple[str | bytes, ...]] = []
+    def _leave_soon(self) -> None:
+        loop = asyncio.get_running_loop()
+        due = self._left_at + _GATHER_S
+        if loop.time() >= due:
+            self._leaving = loop.call_soon(self._send_now)
+        else:
+            self._leaving = loop.call_at(due, self._send_now)
+
+    def _send_now(self) -> None:
+        if self._leaving is not None:
+            self._leaving.cancel()
+            self._leaving = None
+        wire = self._wire
+        batch = list(islice(self._pending, self._in_flight, _MAX_IN_FLIGHT))
+        if wire is None or not batch:
+            return
+        commands: list[Command] = []
         for name, event_id, data in batch:
             commands.append(("XADD", name, event_id, "e", data))
             commands.append(("PUBLISH", name, event_id.encode() + b" " + data))
-        connection = self._connection
-        try:
-            await connection.connect()
-            await connection.send_packed_command(connection.pack_commands(commands), check_health=False)
-            refusals = [await self._answer() for _ in commands]
-        except BaseException:
-            await connection.disconnect(nowait=True)
-            raise
-        for refusal in refusals:
-            if refusal is not None:
-                raise refusal
+        wire.send(commands)
+        self._in_flight += len(batch)
+        loop = asyncio.get_running_loop()
+        self._left_at = loop.time()
+        if self._asking is None:
+            self._asking = loop.call_later(_ANSWERS_S, wire.take_replies)
 
-    async def _answer(self) -> ResponseError | None:
-        """Read one answer; give what was refused, save for an id that is not above the newest one.
+    def _on_reply(self, reply: Any) -> None:
+        """Count an answer: two for each event, `XADD`'s first. One refusal is as good as done.
 
-        That one is a repeat of ours after a lost answer, or an attempt that has been superseded.
+        An id that is not above the newest is a repeat of ours after a lost answer, or is of an attempt
+        that has been superseded. On any other error the wire is left, and all is sent again.
         """
-        try:
-            await self._connection.read_response()
-        except ResponseError as error:
-            return None if _OUT_OF_DATE in str(error) else error
-        return None
+        if self._wire is None:
+            return
+        if isinstance(reply, hiredis.ReplyError) and _OUT_OF_DATE not in str(reply):
+            _log.warning("event_refused", error=str(reply))
+            self._wire.close()
+            self._wire = None
+            return
+        self._answers += 1
+        if self._answers % 2 == 0:
+            self._pending.popleft()
+            self._in_flight -= 1
+            self._written += 1
+            self._progress.set()
+            if self._in_flight == 0:
+                self._all_answered()
+
+    def _all_answered(self) -> None:
+        if self._asking is not None:
+            self._asking.cancel()
+            self._asking = None
+        if self._wire is not None:
+            self._wire.hold_replies()
+        if self._pending:
+            self._send_now()
+
+    async def _watch(self, wire: RedisWire) -> None:
+        """Wait for the wire's end, and make one of a silence that is too long."""
+        while not wire.lost.is_set():
+            written = self._written
+            had_asked = self._in_flight > 0
+            try:
+                async with asyncio.timeout(_ANSWER_LIMIT_S):
+                    await wire.lost.wait()
+            except TimeoutError:
+                if had_asked and self._written == written:
+                    _log.warning("events_unanswered", waiting=len(self._pending))
+                    return
+
+    def _detach(self) -> None:
+        """Nothing is in flight any more: what was not answered is sent again on the next wire."""
+        if self._wire is not None:
+            self._wire.close()
+        if self._asking is not None:
+            self._asking.cancel()
+        self._wire = self._asking = None
+        self._in_flight = self._answers = 0
+
+    async def _reach(self, count: int) -> None:
+        while self._written < count:
+            self._progress.clear()
+            await self._progress.wait()

@@ -4,23 +4,24 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Iterable
+from contextlib import suppress
+from typing import Any
 
 import structlog
 from redis.asyncio import Redis
-from redis.asyncio.client import PubSub
-from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import RedisError
 
-_SILENCE_S = 5.0
+from shared.redis_wire import RedisWire
+
+_PING_S = 5.0
 _RECONNECT_S = 0.1
-_ANCHOR = "backline:anchor"
-"""A channel nobody publishes on: redis-py reads only from a connection that has subscribed to something."""
+_LONGEST_RECONNECT_S = 1.0
 
 _log = structlog.get_logger(__name__)
 
 
 class Subscriber:
-    """Calls `on_message(channel, data)` for what is published, from one task.
+    """Calls `on_message(channel, data)` for what is published; `run` must be running.
 
     `on_subscribed(channel)` is called when Redis has confirmed a subscription; after a reconnect it is
     called again for every channel, and what was published in between has been missed.
@@ -35,57 +36,59 @@ class Subscriber:
         self._redis = redis
         self._on_message = on_message
         self._on_subscribed = on_subscribed
-        self._channels: set[bytes] = set()
-        self._pubsub: PubSub | None = None
-        self._gone: set[bytes] = set()
+        self._channels: set[str] = set()
+        self._wire: RedisWire | None = None
+        self._was_heard = True
 
-    async def add(self, channels: Iterable[str]) -> None:
+    def add(self, channels: Iterable[str]) -> None:
         """Subscribe; while Redis is away this is only noted, and done when it is back."""
-        names = {channel.encode() for channel in channels}
-        self._channels |= names
-        self._gone -= names
-        if self._pubsub is not None:
-            try:
-                await self._pubsub.subscribe(*names)
-            except (RedisError, OSError) as error:
-                _log.info("subscribe_delayed", error=str(error))
+        names = tuple(channels)
+        self._channels.update(names)
+        if self._wire is not None:
+            self._wire.send([("SUBSCRIBE", *names)])
 
     def remove(self, channel: str) -> None:
-        """Unsubscribe soon."""
-        name = channel.encode()
-        self._channels.discard(name)
-        self._gone.add(name)
+        """Unsubscribe."""
+        self._channels.discard(channel)
+        if self._wire is not None:
+            self._wire.send([("UNSUBSCRIBE", channel)])
 
     async def run(self) -> None:
-        """Read until cancelled."""
+        """Stay connected until cancelled."""
+        delay_s = _RECONNECT_S
         while True:
             try:
-                async with self._redis.pubsub() as pubsub:
-                    await pubsub.subscribe(_ANCHOR, *self._channels)
-                    self._gone.clear()
-                    self._pubsub = pubsub
-                    await self._read(pubsub)
+                wire = await RedisWire.open(self._redis, self._on_reply)
+                delay_s = _RECONNECT_S
+                await self._stay(wire)
             except (RedisError, OSError) as error:
-                _log.warning("subscriber_lost", error=str(error))
-            finally:
-                self._pubsub = None
-            await asyncio.sleep(_RECONNECT_S)
+                _log.warning("subscriber_not_connected", error=str(error))
+            await asyncio.sleep(delay_s)
+            delay_s = min(2 * delay_s, _LONGEST_RECONNECT_S)
 
-    async def _read(self, pubsub: PubSub) -> None:
-        is_asked = False
-        while True:
-            message = await pubsub.get_message(timeout=_SILENCE_S)
-            if message is None:
-                if is_asked:  # a half-open connection looks like silence
-                    raise RedisConnectionError("Redis did not answer the subscriber's ping.")
-                is_asked = True
-                await pubsub.ping()
-            else:
-                is_asked = False
-                if message["type"] == "message":
-                    self._on_message(message["channel"], message["data"])
-                elif message["type"] == "subscribe":
-                    self._on_subscribed(message["channel"])
-            if self._gone:
-                gone, self._gone = self._gone, set()
-                await pubsub.unsubscribe(*gone)
+    async def _stay(self, wire: RedisWire) -> None:
+        """Be subscribed until the wire is lost; a half-open one looks like silence, so it is pinged."""
+        try:
+            self._wire = wire
+            if self._channels:
+                wire.send([("SUBSCRIBE", *self._channels)])
+            self._was_heard = True
+            while self._was_heard and not wire.lost.is_set():
+                self._was_heard = False
+                wire.send([("PING",)])
+                with suppress(TimeoutError):
+                    async with asyncio.timeout(_PING_S):
+                        await wire.lost.wait()
+            _log.warning("subscriber_lost")
+        finally:
+            self._wire = None
+            wire.close()
+
+    def _on_reply(self, reply: Any) -> None:
+        self._was_heard = True
+        if not isinstance(reply, list):  # the answer to a ping before the first subscription
+            return
+        if reply[0] == b"message":
+            self._on_message(reply[1], reply[2])
+        elif reply[0] == b"subscribe":
+            self._on_subscribed(reply[1])

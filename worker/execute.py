@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping
+from collections.abc import Awaitable, Callable, Mapping
 
 import structlog
 from redis.asyncio import Redis
@@ -98,23 +98,14 @@ class Executor:
         return None
 
     async def _turn(self, claim: Claim, attempt: Attempt, stop: Stop) -> None:
-        n = attempt.n
-
-        async def say(event: RunEvent) -> None:
-            nonlocal n
-            n += 1
-            await self._writer.append(attempt.run_id, attempt.number, n, event)
-
-        async def conclude(event: TerminalEvent) -> None:
-            await self._end(claim, attempt.number, event)
-
+        reporter = _Reporter(self._writer, attempt, lambda event: self._end(claim, attempt.number, event))
         agent = self._agents[attempt.request.agent]
         try:
-            await self._turns.run(attempt.request, agent, say, conclude, stop)
+            await self._turns.run(attempt.request, agent, reporter, stop)
         except Exception:  # noqa: BLE001 - whatever it is, the run must end
             _log.exception("turn_failed", run_id=attempt.run_id)
             said = "The worker failed on this run; its log has the details."
-            await conclude(RunFailed(error=RunError(ErrorKind.INTERNAL, said)))
+            await reporter.conclude(RunFailed(error=RunError(ErrorKind.INTERNAL, said)))
 
     async def _end(self, claim: Claim, attempt: int, event: TerminalEvent) -> None:
         """Write the terminal event after all others, over again while Redis is away."""
@@ -133,6 +124,35 @@ class Executor:
     async def _has_shown_output(self, run_id: str) -> bool:
         entries = await self._redis.xrange(keys.events(run_id), count=1000)
         return any(isinstance(decode_event(fields[b"e"]), OutputEvent) for _, fields in entries)
+
+
+class _Reporter:
+    """Numbers a run's events and hands them to the writer."""
+
+    def __init__(
+        self,
+        writer: EventWriter,
+        attempt: Attempt,
+        end: Callable[[TerminalEvent], Awaitable[None]],
+    ) -> None:
+        self._writer = writer
+        self._attempt = attempt
+        self._n = attempt.n
+        self._end = end
+
+    def say(self, event: RunEvent) -> None:
+        self._n += 1
+        self._writer.append(self._attempt.run_id, self._attempt.number, self._n, event)
+
+    @property
+    def is_full(self) -> bool:
+        return self._writer.is_full
+
+    async def room(self) -> None:
+        await self._writer.room()
+
+    async def conclude(self, event: TerminalEvent) -> None:
+        await self._end(event)
 
 
 def _summary(event: TerminalEvent) -> dict[str, object]:

@@ -118,7 +118,7 @@ class _Worker:
 
     async def _work_until(self, stop: asyncio.Event) -> None:
         subscriber = Subscriber(self._redis, self._on_message, lambda _: self._leases.ring())
-        await subscriber.add([keys.control(self._id), *(keys.doorbell(agent.name) for agent in self._agents)])
+        subscriber.add([keys.control(self._id), *(keys.doorbell(agent.name) for agent in self._agents)])
         async with asyncio.TaskGroup() as group:
             parts = [
                 self._writer.run(),

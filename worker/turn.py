@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from pathlib import Path
+from typing import Protocol
 
 import structlog
 
@@ -20,18 +21,32 @@ from shared.runs import (
 )
 from shared.settings import Settings
 from worker.claude.home import Homes
-from worker.claude.launch import Launcher
-from worker.claude.process import ClaudeProcess, CliNotStartedError, LineTooLongError
+from worker.claude.launch import Launch, Launcher
+from worker.claude.process import ClaudeProcess, CliNotStartedError
 from worker.claude.transcript import content_of, split_history, transcript_of, user_frame
 from worker.claude.translate import Translator, Wish, is_result
 
 _INTERRUPT_GRACE_S = 0.5
 _EXIT_GRACE_S = 2.0
 
-Say = Callable[[RunEvent], Awaitable[None]]
-Conclude = Callable[[TerminalEvent], Awaitable[None]]
-
 _log = structlog.get_logger(__name__)
+
+
+class Reporter(Protocol):
+    """Where a turn's events go."""
+
+    def say(self, event: RunEvent) -> None:
+        """Say the next event; never waits."""
+
+    @property
+    def is_full(self) -> bool:
+        """Whether the turn should say no more for now."""
+
+    async def room(self) -> None:
+        """Wait until it may go on."""
+
+    async def conclude(self, event: TerminalEvent) -> None:
+        """Say the last event; returns when it is safe."""
 
 
 class Stop:
@@ -70,7 +85,7 @@ class Turns:
         self._launcher = launcher
         self._homes = homes
 
-    async def run(self, request: RunRequest, agent: Agent, say: Say, conclude: Conclude, stop: Stop) -> None:
+    async def run(self, request: RunRequest, agent: Agent, reporter: Reporter, stop: Stop) -> None:
         """Run `request`: say its events as they come, and conclude with the terminal one.
 
         Returns when the process and its tree are gone, which is some time after the conclusion.
@@ -78,47 +93,48 @@ class Turns:
         try:
             home = self._homes.home(request.tenant, agent.name)
             with self._homes.scratch() as scratch:
-                resumed, _ = split_history(request)
-                transcript = None
-                if resumed:
-                    transcript = scratch / "history.jsonl"
-                    transcript.write_bytes(transcript_of(resumed))
+                transcript = _write_transcript(request, scratch)
                 launch = self._launcher.plan(request, agent, home, scratch, transcript)
-                process = await ClaudeProcess.start(
-                    launch.argv, cwd=launch.cwd, env=launch.env, marker=launch.marker
-                )
-                await _Turn(process, request, self._settings, say, stop).run(conclude)
+                await _Turn(request, self._settings, reporter, stop).run(launch)
         except (CliNotStartedError, OSError) as error:
-            await conclude(RunFailed(error=RunError(ErrorKind.CLI_NOT_STARTED, str(error))))
+            await reporter.conclude(RunFailed(error=RunError(ErrorKind.CLI_NOT_STARTED, str(error))))
 
 
 class _Turn:
-    def __init__(
-        self, process: ClaudeProcess, request: RunRequest, settings: Settings, say: Say, stop: Stop
-    ) -> None:
-        self._process = process
+    def __init__(self, request: RunRequest, settings: Settings, reporter: Reporter, stop: Stop) -> None:
         self._request = request
         self._settings = settings
-        self._say = say
+        self._reporter = reporter
         self._stop = stop
         self._translator = Translator()
+        self._process: ClaudeProcess
+        self._tasks = asyncio.TaskGroup()
         self._is_started = False
         self._is_seeding = False
+        self._is_held_up = False
         self._seeded = asyncio.Event()
+        self._over = asyncio.Event()
         self._clock = asyncio.get_running_loop().time
         self._heard_at = self._clock()
 
-    async def run(self, conclude: Conclude) -> None:
+    async def run(self, launch: Launch) -> None:
+        self._process = await ClaudeProcess.start(
+            launch.argv,
+            cwd=launch.cwd,
+            env=launch.env,
+            marker=launch.marker,
+            on_lines=self._hear,
+            on_close=self._closed,
+        )
         is_clean = False
         try:
-            async with asyncio.TaskGroup() as tasks:
-                watch = tasks.create_task(self._watch())
-                start = tasks.create_task(self._start())
-                await self._read()
-                start.cancel()
-                watch.cancel()
+            async with self._tasks as tasks:
+                helpers = [tasks.create_task(self._watch()), tasks.create_task(self._start())]
+                await self._over.wait()
+                for helper in helpers:
+                    helper.cancel()
             is_clean = self._translator.wish is Wish.END and self._stop.event is None
-            await conclude(self._terminal())
+            await self._reporter.conclude(self._terminal())
         finally:
             needs_sweep = not is_clean or self._translator.used_tools
             await self._process.end(grace_s=_EXIT_GRACE_S if is_clean else 0.0, sweep=needs_sweep)
@@ -138,42 +154,56 @@ class _Turn:
         _, seeds = split_history(self._request)
         for turn in seeds:
             await self._seed(turn)
-        await self._process.send(user_frame(self._request.prompt))
+        self._process.send(user_frame(self._request.prompt))
 
     async def _seed(self, turn: Turn) -> None:
         """Put one turn of history into the conversation; the CLI acknowledges a user's with a `result`."""
         if turn.role == "assistant":
             message = {"role": "assistant", "content": content_of(turn.parts)}
-            await self._process.send({"type": "assistant", "message": message, "parent_tool_use_id": None})
+            self._process.send({"type": "assistant", "message": message, "parent_tool_use_id": None})
             return
         self._seeded.clear()
         self._is_seeding = True
-        await self._process.send({**user_frame(turn.parts), "shouldQuery": False})
+        self._process.send({**user_frame(turn.parts), "shouldQuery": False})
         await self._seeded.wait()
 
-    async def _read(self) -> None:
+    def _hear(self, lines: list[bytes]) -> None:
+        """Translate what the CLI says and pass it on: the token path."""
+        self._heard_at = self._clock()
+        if self._is_seeding:
+            self._hear_seed(lines)
+            return
         translator = self._translator
-        try:
-            async for lines in self._process.lines():
-                self._heard_at = self._clock()
-                for line in lines:
-                    if self._is_seeding:
-                        self._note_seed(line)
-                        continue
-                    for event in translator.feed(line):
-                        await self._say(event)
-                    if translator.wish is Wish.INTERRUPT:
-                        translator.wish = Wish.GO_ON
-                        await self._process.interrupt()
-                    elif translator.wish is Wish.END:
-                        return
-        except LineTooLongError as error:
-            self._stop.ask(RunFailed(error=RunError(ErrorKind.INTERNAL, str(error))))
+        for line in lines:
+            if self._over.is_set():
+                return
+            for event in translator.feed(line):
+                self._reporter.say(event)
+            if translator.wish is Wish.INTERRUPT:
+                translator.wish = Wish.GO_ON
+                self._process.interrupt()
+            elif translator.wish is Wish.END:
+                self._over.set()
+        if self._reporter.is_full and not self._is_held_up:
+            self._tasks.create_task(self._hold_up())
 
-    def _note_seed(self, line: bytes) -> None:
-        if is_result(line):
+    def _hear_seed(self, lines: list[bytes]) -> None:
+        if any(is_result(line) for line in lines):
             self._is_seeding = False
             self._seeded.set()
+
+    def _closed(self, why: str | None) -> None:
+        if why is not None:
+            self._stop.ask(RunFailed(error=RunError(ErrorKind.INTERNAL, why)))
+        self._over.set()
+
+    async def _hold_up(self) -> None:
+        """Let the CLI wait while Redis is away or behind."""
+        self._is_held_up = True
+        self._process.pause()
+        await self._reporter.room()
+        self._process.resume()
+        self._is_held_up = False
 
     async def _watch(self) -> None:
         """Wait for a stop, asked or by one of the limits; then interrupt, and kill what does not listen."""
@@ -189,7 +219,7 @@ class _Turn:
             elif self._clock() >= self._heard_at + self._settings.idle_timeout_s:
                 said = f"The agent said nothing for {self._settings.idle_timeout_s:g} s."
                 self._stop.ask(RunFailed(error=RunError(ErrorKind.SILENT, said)))
-        await self._process.interrupt()
+        self._process.interrupt()
         await asyncio.sleep(_INTERRUPT_GRACE_S)
         await self._process.end()
 
@@ -209,5 +239,14 @@ class _Turn:
         return self._translator.terminal() or RunFailed(error=RunError(kind, said), usage=usage)
 
     def _with_stderr(self, said: str) -> str:
-        tail = self._process.stderr_tail.strip()
+        tail = self._process.stderr_tail
         return f"{said} It wrote: {tail[-500:]}" if tail else said
+
+
+def _write_transcript(request: RunRequest, scratch: Path) -> Path | None:
+    resumed, _ = split_history(request)
+    if not resumed:
+        return None
+    transcript = scratch / "history.jsonl"
+    transcript.write_bytes(transcript_of(resumed))
+    return transcript

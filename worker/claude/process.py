@@ -13,12 +13,12 @@ import os
 import signal
 import sys
 from collections import deque
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from functools import partial
 from itertools import count
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import msgspec
 
@@ -26,82 +26,98 @@ from worker.claude.lines import decode_control
 from worker.process_tree import end_tree
 
 MAX_LINE_BYTES = 16 * 1024 * 1024
-_CHUNK_BYTES = 256 * 1024
 _EXIT_S = 5.0
 _STDERR_LINES = 40
 _STDERR_LINE_BYTES = 2_000
 _CONTROL_PREFIX = b'{"type":"control_response"'
+
+OnLines = Callable[[list[bytes]], None]
+OnClose = Callable[[str | None], None]
 
 
 class CliNotStartedError(Exception):
     """The CLI could not be started, or did not answer its first request."""
 
 
-class LineTooLongError(Exception):
-    """The CLI wrote a line beyond `MAX_LINE_BYTES`."""
-
-
 class ClaudeProcess:
-    """A running CLI. Its owner reads `lines()`, from one task, and calls `end()` whatever happens."""
+    """A running CLI. Whoever starts it calls `end()` whatever happens.
 
-    def __init__(self, process: asyncio.subprocess.Process, marker: str) -> None:
-        if process.stdin is None or process.stdout is None or process.stderr is None:
-            raise ValueError("The process needs three pipes.")
-        self._process = process
-        self._stdin, self._stdout, self._stderr = process.stdin, process.stdout, process.stderr
+    Lines are pushed, not awaited: `on_lines` gets what one read gave, and `on_close` is called once, when
+    the CLI has closed its output or wrote a line that is too long. A task to be woken for every token would
+    cost as much as all that is done with it.
+    """
+
+    def __init__(self, marker: str, on_lines: OnLines, on_close: OnClose) -> None:
         self._marker = marker
+        self._on_lines = on_lines
+        self._on_close = on_close
         self._request_ids = count(1)
         self._answers: dict[str, asyncio.Future[dict[str, Any]]] = {}
-        self._stderr_tail: deque[str] = deque(maxlen=_STDERR_LINES)
-        self._stderr_task = asyncio.create_task(self._read_stderr())
+        self._rest = b""
+        self._stderr_tail = _Tail()
+        self._has_closed = False
+        self._exited = asyncio.Event()
+        self._transport: asyncio.SubprocessTransport
 
     @classmethod
     async def start(
-        cls, argv: Sequence[str], *, cwd: Path, env: Mapping[str, str], marker: str
+        cls,
+        argv: Sequence[str],
+        *,
+        cwd: Path,
+        env: Mapping[str, str],
+        marker: str,
+        on_lines: OnLines,
+        on_close: OnClose,
     ) -> ClaudeProcess:
         """Spawn the CLI; raises `CliNotStartedError` when the operating system will not.
 
         `marker` is a value in `env` that no other process has: it finds descendants that left the tree.
         """
+        process = cls(marker, on_lines, on_close)
         try:
-            process = await asyncio.create_subprocess_exec(
+            process._transport, _ = await asyncio.get_running_loop().subprocess_exec(
+                lambda: _Pipes(process),
                 *argv,
                 cwd=cwd,
                 env=dict(env),
-                stdin=asyncio.subprocess.PIPE,
-                stdout=asyncio.subprocess.PIPE,
-                stderr=asyncio.subprocess.PIPE,
                 start_new_session=True,
                 preexec_fn=partial(_die_with_parent, os.getpid()),
-                limit=2 * _CHUNK_BYTES,
             )
         except OSError as error:
             raise CliNotStartedError(f"The Claude CLI could not be started: {error}") from error
-        return cls(process, marker)
-
-    @property
-    def pid(self) -> int:
-        """The CLI's process id."""
-        return self._process.pid
+        return process
 
     @property
     def exit_code(self) -> int | None:
         """How it exited; negative is a signal; `None` while it runs."""
-        return self._process.returncode
+        return self._transport.get_returncode()
 
     @property
     def stderr_tail(self) -> str:
         """The last lines the CLI wrote on standard error, bounded in number and length."""
-        return "\n".join(self._stderr_tail)
+        return self._stderr_tail.text
 
-    async def send(self, frame: Mapping[str, Any]) -> None:
+    def send(self, frame: Mapping[str, Any]) -> None:
         """Write one frame; a process that is gone is noticed by its reader, not here."""
-        with suppress(ConnectionError, RuntimeError):
-            self._stdin.write(msgspec.json.encode(frame) + b"\n")
-            await self._stdin.drain()
+        stdin = cast("asyncio.WriteTransport | None", self._transport.get_pipe_transport(0))
+        if stdin is not None and not stdin.is_closing():
+            stdin.write(msgspec.json.encode(frame) + b"\n")
+
+    def pause(self) -> None:
+        """Read no more for now: the CLI is held up by its full pipe."""
+        stdout = cast("asyncio.ReadTransport | None", self._transport.get_pipe_transport(1))
+        if stdout is not None and not stdout.is_closing():
+            stdout.pause_reading()
+
+    def resume(self) -> None:
+        """Read on."""
+        stdout = cast("asyncio.ReadTransport | None", self._transport.get_pipe_transport(1))
+        if stdout is not None and not stdout.is_closing():
+            stdout.resume_reading()
 
     async def request(self, request: Mapping[str, Any], *, timeout_s: float) -> dict[str, Any]:
-        """Make a control request and give its answer, while another task reads `lines()`.
+        """Make a control request and give its answer.
 
         Raises `TimeoutError`, or `CliNotStartedError` with the CLI's words when it refuses or exits.
         """
@@ -109,15 +125,15 @@ class ClaudeProcess:
         answer: asyncio.Future[dict[str, Any]] = asyncio.get_running_loop().create_future()
         self._answers[request_id] = answer
         try:
-            await self.send({"type": "control_request", "request_id": request_id, "request": request})
+            self.send({"type": "control_request", "request_id": request_id, "request": request})
             async with asyncio.timeout(timeout_s):
                 return await answer
         finally:
             self._answers.pop(request_id, None)
 
-    async def interrupt(self) -> None:
+    def interrupt(self) -> None:
         """Ask the CLI to end its turn; the turn's `result` line follows within some 10 ms (CLI 2.1)."""
-        await self.send(
+        self.send(
             {
                 "type": "control_request",
                 "request_id": f"backline-{next(self._request_ids)}",
@@ -125,33 +141,12 @@ class ClaudeProcess:
             }
         )
 
-    async def lines(self) -> AsyncIterator[list[bytes]]:
-        """Yield whole lines as they come, all that one read gave at a time, until the CLI closes its output.
-
-        Control answers are handed to whoever asked. Raises `LineTooLongError`.
-        """
-        rest = b""
-        try:
-            while chunk := await self._stdout.read(_CHUNK_BYTES):
-                *lines, rest = (rest + chunk).split(b"\n")
-                if len(rest) > MAX_LINE_BYTES:
-                    raise LineTooLongError(f"The CLI wrote a line of over {MAX_LINE_BYTES} bytes.")
-                spoken = [line for line in lines if line and not self._answered(line)]
-                if spoken:
-                    yield spoken
-        finally:
-            self._fail_requests()
-
-    def close_input(self) -> None:
-        """Tell the CLI that no more will come: it ends after its turn."""
-        self._stdin.close()
-
     async def wait(self, timeout_s: float) -> bool:
         """Wait up to `timeout_s` seconds for the exit; `True` when it has exited."""
         with suppress(TimeoutError):
             async with asyncio.timeout(timeout_s):
-                await self._process.wait()
-        return self._process.returncode is not None
+                await self._exited.wait()
+        return self._exited.is_set()
 
     async def end(self, *, grace_s: float = 0.0, sweep: bool = True) -> None:
         """End the CLI and all it started. Safe to call twice.
@@ -159,14 +154,40 @@ class ClaudeProcess:
         With `grace_s` the CLI is first let go by itself. `sweep` looks for descendants of its tools too,
         which a clean exit of a run that used none does not need.
         """
-        self.close_input()
+        stdin = self._transport.get_pipe_transport(0)
+        if stdin is not None:
+            stdin.close()
         has_exited = grace_s > 0 and await self.wait(grace_s)
         if sweep or not has_exited:
-            await end_tree(self._process.pid, self._marker)
+            await end_tree(self._transport.get_pid(), self._marker)
         await self.wait(_EXIT_S)
-        with suppress(TimeoutError):  # cancels the reader when somebody still holds the pipe
-            async with asyncio.timeout(_EXIT_S):
-                await self._stderr_task
+        self._transport.close()
+
+    def hear(self, data: bytes) -> None:
+        """Take what the CLI wrote on its output."""
+        *lines, self._rest = (self._rest + data).split(b"\n")
+        spoken = [line for line in lines if line and not self._answered(line)]
+        if spoken:
+            self._on_lines(spoken)
+        if len(self._rest) > MAX_LINE_BYTES:
+            self.closed(f"The CLI wrote a line of over {MAX_LINE_BYTES} bytes.")
+
+    def hear_error(self, data: bytes) -> None:
+        """Take what the CLI wrote on standard error."""
+        self._stderr_tail.add(data)
+
+    def closed(self, why: str | None) -> None:
+        """Take note that nothing will follow; `why` is a complaint, if there is one."""
+        if not self._has_closed:
+            self._has_closed = True
+            for waiting in self._answers.values():
+                if not waiting.done():
+                    waiting.set_exception(CliNotStartedError("The Claude CLI exited before it answered."))
+            self._on_close(why)
+
+    def exited(self) -> None:
+        """Take note of the exit."""
+        self._exited.set()
 
     def _answered(self, line: bytes) -> bool:
         if not line.startswith(_CONTROL_PREFIX):
@@ -183,20 +204,40 @@ class ClaudeProcess:
                 waiting.set_result(answer.response or {})
         return True
 
-    def _fail_requests(self) -> None:
-        for waiting in self._answers.values():
-            if not waiting.done():
-                waiting.set_exception(CliNotStartedError("The Claude CLI exited before it answered."))
 
-    async def _read_stderr(self) -> None:
-        rest = b""
-        while chunk := await self._stderr.read(8192):
-            *lines, rest = (rest + chunk).split(b"\n")
-            rest = rest[-_STDERR_LINE_BYTES:]
-            for line in lines:
-                self._stderr_tail.append(line[:_STDERR_LINE_BYTES].decode("utf-8", "replace"))
-        if rest:
-            self._stderr_tail.append(rest.decode("utf-8", "replace"))
+class _Pipes(asyncio.SubprocessProtocol):
+    def __init__(self, process: ClaudeProcess) -> None:
+        self._process = process
+
+    def pipe_data_received(self, fd: int, data: bytes) -> None:
+        if fd == 1:
+            self._process.hear(data)
+        else:
+            self._process.hear_error(data)
+
+    def pipe_connection_lost(self, fd: int, _: Exception | None) -> None:
+        if fd == 1:
+            self._process.closed(None)
+
+    def process_exited(self) -> None:
+        self._process.exited()
+
+
+class _Tail:
+    """The last lines of a stream, each cut to a bound."""
+
+    def __init__(self) -> None:
+        self._lines: deque[bytes] = deque(maxlen=_STDERR_LINES)
+        self._rest = b""
+
+    def add(self, data: bytes) -> None:
+        *lines, rest = (self._rest + data).split(b"\n")
+        self._lines.extend(line[:_STDERR_LINE_BYTES] for line in lines)
+        self._rest = rest[-_STDERR_LINE_BYTES:]
+
+    @property
+    def text(self) -> str:
+        return b"\n".join([*self._lines, self._rest]).decode("utf-8", "replace").strip()
 
 
 def _find_prctl() -> Callable[..., int] | None:
