@@ -19,6 +19,7 @@ from shared.subscriber import Subscriber
 _PAGE = 500
 _MAX_BUFFERED = 2_000
 _SUBSCRIBE_S = 5.0
+_TICK_S = 0.25
 
 
 class Cursor:
@@ -53,7 +54,12 @@ class EventHub:
 
     async def run(self) -> None:
         """Feed the tails until cancelled."""
-        await self._subscriber.run()
+        async with asyncio.TaskGroup() as group:
+            group.create_task(self._subscriber.run())
+            while True:
+                await asyncio.sleep(_TICK_S)
+                for feed in [feed for feeds in self._feeds.values() for feed in feeds]:
+                    feed.tick()
 
     async def tail(
         self, run_id: str, *, after: int = 0, tick_s: float
@@ -64,7 +70,7 @@ class EventHub:
         look after whoever waits. Raises `redis.RedisError` when the stream cannot be read.
         """
         cursor = Cursor(after)
-        with self._feed(keys.events(run_id)) as feed:
+        with self._feed(keys.events(run_id), tick_s) as feed:
             self._subscriber.add([keys.events(run_id)])
             with suppress(TimeoutError):  # Redis is away: ticks read the stream until it is back
                 async with asyncio.timeout(_SUBSCRIBE_S):
@@ -75,7 +81,7 @@ class EventHub:
                     async for page in self._replay(run_id, cursor):
                         yield page
                     continue
-                messages = await feed.take(tick_s)
+                messages = await feed.take()
                 events, is_torn = cursor.accept([_parse_message(message) for message in messages])
                 if is_torn or not messages:  # silence too is checked against the stream
                     feed.mark_gap()
@@ -94,8 +100,8 @@ class EventHub:
             start = f"({entries[-1][0].decode()}"
 
     @contextmanager
-    def _feed(self, channel: str) -> Iterator[_Feed]:
-        feed = _Feed()
+    def _feed(self, channel: str, tick_s: float) -> Iterator[_Feed]:
+        feed = _Feed(tick_s)
         feeds = self._feeds.setdefault(channel.encode(), [])
         feeds.append(feed)
         try:
@@ -119,8 +125,10 @@ class EventHub:
 class _Feed:
     """What one tail has yet to read. Past its bound it keeps nothing: the stream has it all."""
 
-    def __init__(self) -> None:
+    def __init__(self, tick_s: float) -> None:
         self.has_gap = True
+        self._tick_s = tick_s
+        self._silent_s = 0.0
         self.is_subscribed = asyncio.Event()
         self._messages: list[bytes] = []
         self._wake = asyncio.Event()
@@ -130,6 +138,14 @@ class _Feed:
             self.mark_gap()
         elif not self.has_gap:
             self._messages.append(message)
+            self._silent_s = 0.0
+            self._wake.set()
+
+    def tick(self) -> None:
+        """Let time pass: `tick_s` seconds of silence wake the reader; a timer per event would cost more."""
+        self._silent_s += _TICK_S
+        if self._silent_s >= self._tick_s:
+            self._silent_s = 0.0
             self._wake.set()
 
     def mark_gap(self) -> None:
@@ -144,12 +160,10 @@ class _Feed:
         self._messages.clear()
         self._wake.clear()
 
-    async def take(self, timeout_s: float) -> list[bytes]:
-        """All that has come, waiting `timeout_s` seconds for the first; empty when nothing did."""
+    async def take(self) -> list[bytes]:
+        """All that has come, or nothing after a silence."""
         if not self._messages and not self.has_gap:
-            with suppress(TimeoutError):
-                async with asyncio.timeout(timeout_s):
-                    await self._wake.wait()
+            await self._wake.wait()
         messages, self._messages = self._messages, []
         self._wake.clear()
         return messages

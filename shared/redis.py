@@ -32,4 +32,6 @@ def connect(url: str, *, max_connections: int = 64) -> ArqRedis:
         retry=Retry(FullJitterBackoff(cap=0.5, base=0.05), _RETRIES),
         retry_on_error=[RedisConnectionError, RedisTimeoutError],
     )
-    return ArqRedis(pool, job_serializer=msgpack.encode, job_deserializer=msgpack.decode)
+    client = ArqRedis(pool, job_serializer=msgpack.encode, job_deserializer=msgpack.decode)
+    client.auto_close_connection_pool = True  # `aclose` leaves a pool that was passed in open (redis-py 5.3)
+    return client

@@ -128,7 +128,7 @@ class RunStore:
     async def release(self, claim: Claim, agent: str) -> bool:
         """Give a claimed run back to the queue at once; `False` when it was no longer ours."""
         args = [claim.run_id, claim.token, keys.doorbell(agent)]
-        names = [keys.lease(claim.run_id), claim.queue, keys.retry(claim.run_id)]
+        names = [keys.lease(claim.run_id), claim.queue, keys.retry(claim.run_id), keys.job(claim.run_id)]
         return bool(await self._scripts("release", names, args))
 
     async def begin(self, claim: Claim, worker_id: str, *, ttl_s: float) -> Attempt | None:

@@ -194,7 +194,7 @@ class ClaudeProcess:
             return False
         try:
             answer = decode_control.decode(line).response
-        except msgspec.MsgspecError:
+        except (ValueError, RecursionError):  # text that is not UTF-8, nesting that is too deep
             return False
         waiting = self._answers.get(answer.request_id)
         if waiting is not None and not waiting.done():

@@ -39,6 +39,8 @@ _FINISH: dict[str, Finish] = {
     "tool_deferred": "tool_calls",
 }
 _AUTH_STATUS = frozenset({401, 403})
+_NOT_A_LINE = (ValueError, RecursionError)
+"""msgspec's own errors, and those it passes on: text that is not UTF-8, nesting that is too deep."""
 
 
 class Wish(Enum):
@@ -61,7 +63,7 @@ class Translator:
         self._model = ""
         self._stop_reason: str | None = None
         self._failure: ApiFailure | None = None
-        self._is_message_open = False
+        self._is_message_open = self._is_cut = False
         self._has_spoken = False
         self._has_text = False
         self._block_type = ""
@@ -77,7 +79,7 @@ class Translator:
         try:
             line = decode_line.decode(raw)
             return self._translate(line, raw)
-        except msgspec.MsgspecError:
+        except _NOT_A_LINE:
             self.skipped_lines += 1
             return []
 
@@ -124,6 +126,8 @@ class Translator:
         return []
 
     def _api_event(self, event: ApiEvent) -> list[RunEvent]:
+        if self._is_cut:
+            return []
         delta = event.delta
         match event.type:
             case "content_block_delta" if delta is not None:
@@ -169,6 +173,7 @@ class Translator:
         if event.delta is not None and event.delta.stop_reason:
             self._stop_reason = event.delta.stop_reason
             if self._stop_reason in {"max_tokens", "refusal"}:
+                self._is_cut = True  # the CLI may have begun to go on before it hears the interrupt
                 self.wish = Wish.INTERRUPT
 
     def _retry(self, raw: bytes) -> list[RunEvent]:
@@ -193,7 +198,7 @@ def is_result(raw: bytes) -> bool:
     """Whether a line ends a turn."""
     try:
         return decode_line.decode(raw).type == "result"
-    except msgspec.MsgspecError:
+    except _NOT_A_LINE:
         return False
 
 
