@@ -108,7 +108,7 @@ class Translator:
 
     def _translate(self, line: Line, raw: bytes) -> list[RunEvent]:
         if line.type == "stream_event":
-            if line.event is None or line.parent_tool_use_id is not None:
+            if line.event is None or line.parent_tool_use_id is not None or self._is_cut:
                 return []
             return self._api_event(line.event)
         if line.type == "user" and line.parent_tool_use_id is None:
@@ -126,8 +126,6 @@ class Translator:
         return []
 
     def _api_event(self, event: ApiEvent) -> list[RunEvent]:
-        if self._is_cut:
-            return []
         delta = event.delta
         match event.type:
             case "content_block_delta" if delta is not None:
