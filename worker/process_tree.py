@@ -8,6 +8,7 @@ their environment that only this tree carries.
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Iterable
 
 import psutil
@@ -15,6 +16,7 @@ import psutil
 MARKER_VARIABLE = "BACKLINE_TREE"
 _ROUNDS = 5
 _GONE_S = 2.0
+_LOOK_S = 0.005
 
 
 async def end_tree(pid: int, marker: str) -> None:
@@ -32,7 +34,14 @@ def _end_tree(pid: int, marker: str) -> None:
                 continue
         if not found:
             return
-        psutil.wait_procs(found, timeout=_GONE_S)
+        _wait_until_gone(found)
+
+
+def _wait_until_gone(processes: set[psutil.Process]) -> None:
+    """Wait without reaping: psutil's own wait would take a child's exit status from the event loop."""
+    give_up_at = time.monotonic() + _GONE_S
+    while any(_is_alive(process) for process in processes) and time.monotonic() < give_up_at:
+        time.sleep(_LOOK_S)
 
 
 def _descendants(pid: int) -> set[psutil.Process]:

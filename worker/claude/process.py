@@ -161,7 +161,8 @@ class ClaudeProcess:
         if sweep or not has_exited:
             await end_tree(self._transport.get_pid(), self._marker)
         await self.wait(_EXIT_S)
-        self._transport.close()
+        with suppress(ProcessLookupError):
+            self._transport.close()
 
     def hear(self, data: bytes) -> None:
         """Take what the CLI wrote on its output."""
