@@ -105,7 +105,9 @@ def _http_error(request: Request[Any, Any, Any], error: HTTPException) -> Respon
         413: "The request body is too large.",
     }.get(error.status_code, error.detail)
     code = {404: "unknown_url", 405: "method_not_allowed", 413: "request_too_large"}.get(error.status_code)
-    return _api_error(request, ApiError(error.status_code, said, code=code))
+    answer = _api_error(request, ApiError(error.status_code, said, code=code))
+    answer.headers.update(error.headers or {})  # 405 must say what is allowed (RFC 9110)
+    return answer
 
 
 def _redis_error(request: Request[Any, Any, Any], error: RedisError) -> Response[bytes]:

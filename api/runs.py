@@ -11,7 +11,7 @@ import msgspec
 import structlog
 from redis.exceptions import RedisError
 
-from api.errors import ApiError, unavailable
+from api.errors import ApiError
 from shared.event_tail import EventHub
 from shared.registry import CachedRegistry
 from shared.run_store import QueueFullError, RunStore
@@ -22,6 +22,7 @@ from shared.runs import (
     RunError,
     RunFailed,
     RunRequest,
+    RunState,
     TerminalEvent,
     new_run_id,
 )
@@ -100,7 +101,7 @@ class Runs:
                 return
             except (RedisError, OSError) as error:
                 if guard.redis_is_lost():
-                    raise unavailable("The queue does not answer; the run may still be going on.") from error
+                    raise _lost_sight_of(run) from error
                 _log.warning("tail_interrupted", run_id=run.id, error=str(error))
             yield []
             await asyncio.sleep(_OUTAGE_POLL_S)
@@ -150,7 +151,14 @@ class Runs:
         if status is None:
             said = "The run's record is gone: Redis has lost its data or the run waited too long."
             raise ApiError(500, said, type="server_error", code="run_lost", is_retryable=False, run_id=run.id)
-        if status.is_held or status.state.is_terminal or run.agent in (await self._registry.look()).served:
+        if (
+            not status.is_held
+            and status.state is RunState.QUEUED
+            and guard.has_waited(self._settings.queue_timeout_s)
+        ):
+            said = f"No worker was free within {self._settings.queue_timeout_s:g} s."
+            await self._stop(run, RunFailed(error=RunError(ErrorKind.QUEUE_TIMEOUT, said)))
+        elif status.is_held or status.state.is_terminal or run.agent in (await self._registry.look()).served:
             guard.was_served()
         elif guard.is_unserved():
             kind = ErrorKind.WORKER_LOST if status.attempt else ErrorKind.AGENT_UNAVAILABLE
@@ -158,17 +166,32 @@ class Runs:
             await self._stop(run, RunFailed(error=RunError(kind, said, _RETRY_WHEN_UNSERVED_S)))
 
 
+def _lost_sight_of(run: AcceptedRun) -> ApiError:
+    """Not to be retried: the run was accepted, and a second one could do its work twice."""
+    return ApiError(
+        503,
+        "The queue does not answer; the run may still be going on.",
+        type="service_unavailable_error",
+        code="queue_lost",
+        is_retryable=False,
+        run_id=run.id,
+    )
+
+
 class _Guard:
     """How long a reader has waited in vain: for Redis, or for a worker."""
 
     def __init__(self) -> None:
-        self._served_at = self._answered_at = time.monotonic()
+        self._began_at = self._served_at = self._answered_at = time.monotonic()
 
     def was_served(self) -> None:
         self._served_at = time.monotonic()
 
     def redis_answered(self) -> None:
         self._answered_at = time.monotonic()
+
+    def has_waited(self, limit_s: float) -> bool:
+        return time.monotonic() - self._began_at > limit_s
 
     def is_unserved(self) -> bool:
         return time.monotonic() - self._served_at > _UNSERVED_S

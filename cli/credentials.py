@@ -3,9 +3,6 @@
 from __future__ import annotations
 
 import json
-import shutil
-import subprocess
-import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -19,7 +16,6 @@ _CLOUDS = (
     "CLAUDE_CODE_USE_BEDROCK",
     "CLAUDE_CODE_USE_VERTEX",
     "CLAUDE_CODE_USE_FOUNDRY",
-    "CLAUDE_CODE_USE_MANTLE",
 )
 _OFF = {"", "0", "false", "no", "off"}
 
@@ -30,9 +26,7 @@ def check_credentials(environ: Mapping[str, str], agent_directories: Iterable[Pa
         return
     if any(environ.get(name, "").strip().lower() not in _OFF for name in _CLOUDS):
         return
-    if _logged_in(environ) or _key_helper(
-        [_config_dir(environ), *(each / ".claude" for each in agent_directories)]
-    ):
+    if _logged_in(environ) or _key_helper(each / ".claude" for each in agent_directories):
         return
     raise CommandError(
         "No Anthropic credentials found: set ANTHROPIC_API_KEY (in the environment or in .env), or log in"
@@ -53,27 +47,8 @@ def _config_dir(environ: Mapping[str, str]) -> Path:
 
 
 def _logged_in(environ: Mapping[str, str]) -> bool:
-    config = _config_dir(environ)
-    if (config / ".credentials.json").is_file():
-        return True
-    accounts = (
-        config / ".claude.json" if environ.get("CLAUDE_CONFIG_DIR") else config.with_name(".claude.json")
-    )
-    return bool(_read(accounts).get("primaryApiKey")) or _in_keychain()
-
-
-def _in_keychain() -> bool:
-    """On macOS a login is an entry in the keychain, not a file."""
-    security = shutil.which("security") if sys.platform == "darwin" else None
-    if security is None:
-        return False
-    query = [
-        security,
-        "find-generic-password",
-        "-s",
-        "Claude Code-credentials",
-    ]  # tells that it is there, not what
-    return subprocess.run(query, capture_output=True, check=False, timeout=10).returncode == 0
+    """Whether there is a login that agents can share: the file; they cannot use a keychain's entry."""
+    return (_config_dir(environ) / ".credentials.json").is_file()
 
 
 def _key_helper(directories: Iterable[Path]) -> bool:

@@ -110,6 +110,7 @@ async def _start(mates: Crew, settings: Settings, environ: Mapping[str, str], *,
 
 async def _start_redis(mates: Crew, settings: Settings) -> tuple[Settings, tuple[int, ...]]:
     """Return the settings with a Redis that answers, and the descriptors its users must hold."""
+    settings.data_dir.mkdir(parents=True, exist_ok=True, mode=0o700)
     if settings.redis_url is not None:
         await probe.check_redis(settings.redis_url)
         return settings, ()

@@ -34,7 +34,10 @@ class Cursor:
         """Give the events that come next, and whether one was missing (then the rest is dropped too)."""
         accepted: list[LoggedEvent] = []
         for event in events:
-            if event.n <= self.n or event.attempt < self.attempt or self.is_done:
+            if event.n <= self.n:  # a repeat, but it shows how far the attempts had come by then
+                self.attempt = max(self.attempt, event.attempt)
+                continue
+            if event.attempt < self.attempt or self.is_done:
                 continue
             if event.n != self.n + 1:
                 return accepted, True

@@ -108,7 +108,8 @@ class EventWriter:
             return
         commands: list[Command] = []
         for name, event_id, data in batch:
-            commands.append(("XADD", name, event_id, "e", data))
+            # A log that has lapsed stays gone: made anew, it would have no time to live.
+            commands.append(("XADD", name, "NOMKSTREAM", event_id, "e", data))
             commands.append(("PUBLISH", name, event_id.encode() + b" " + data))
         wire.send(commands)
         self._in_flight += len(batch)

@@ -125,11 +125,17 @@ class RunStore:
         verdicts = {-1: "lost", 0: "kept", 1: "cancel"}
         return {c.run_id: verdicts[answer] for c, answer in zip(claims, answers, strict=True)}
 
-    async def release(self, claim: Claim, agent: str) -> bool:
-        """Give a claimed run back to the queue at once; `False` when it was no longer ours."""
-        args = [claim.run_id, claim.token, keys.doorbell(agent)]
+    async def release(self, claim: Claim, agent: str, *, counts: bool = False) -> bool:
+        """Give a claimed run back to the queue at once; `False` when it was no longer ours.
+
+        `counts` says that this start was one of those a run may have.
+        """
         names = [keys.lease(claim.run_id), claim.queue, keys.retry(claim.run_id), keys.job(claim.run_id)]
-        return bool(await self._scripts("release", names, args))
+        return bool(
+            await self._scripts(
+                "release", names, [claim.run_id, claim.token, keys.doorbell(agent), int(counts)]
+            )
+        )
 
     async def begin(self, claim: Claim, worker_id: str, *, ttl_s: float) -> Attempt | None:
         """Start an attempt; `None` when the run is over or another worker has it."""

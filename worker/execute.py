@@ -63,8 +63,10 @@ class Executor:
         attempt = await self._store.begin(claim, self._worker_id, ttl_s=self._settings.run_timeout_s)
         if attempt is None:
             return
-        log = _log.bind(run_id=claim.run_id, request_id=attempt.request.request_id, attempt=attempt.number)
-        log.info("run_started", agent=attempt.request.agent, waited_s=round(attempt.waited_s, 3))
+        structlog.contextvars.bind_contextvars(  # for all that this run's own task logs
+            run_id=claim.run_id, request_id=attempt.request.request_id, attempt=attempt.number
+        )
+        _log.info("run_started", agent=attempt.request.agent, waited_s=round(attempt.waited_s, 3))
         stop = self._stops[claim.run_id] = Stop()
         try:
             refusal = await self._refuse(attempt)
@@ -113,12 +115,10 @@ class Executor:
         while True:
             try:
                 is_ours = await self._store.finish(claim, attempt, event)
-                _log.info(
-                    "run_ended", run_id=claim.run_id, attempt=attempt, accepted=is_ours, **_summary(event)
-                )
+                _log.info("run_ended", accepted=is_ours, **_summary(event))
                 return
             except (RedisError, OSError) as error:
-                _log.warning("finish_delayed", run_id=claim.run_id, error=str(error))
+                _log.warning("finish_delayed", error=str(error))
                 await asyncio.sleep(_FINISH_RETRY_S)
 
     async def _has_shown_output(self, run_id: str) -> bool:

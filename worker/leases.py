@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 import structlog
 from arq.connections import ArqRedis
-from arq.worker import Worker, func
+from arq.worker import RetryJob, Worker, func
 from redis.exceptions import RedisError
 
 from shared import redis_keys as keys
@@ -25,6 +25,8 @@ _IDLE_POLL_S = 1.0
 _FIRST_RETRY_S = 0.1
 _LONGEST_RETRY_S = 2.0
 _MAX_STARTS = 3
+_NO_LIMIT_S = 10 * 365 * 24 * 3600
+"""Turns bound themselves. ARQ takes no limit for its default, which would end them after 300 s."""
 
 _log = structlog.get_logger(__name__)
 
@@ -56,7 +58,7 @@ class LeaseWorker(Worker):
                 func(
                     cast("WorkerCoroutine", self._execute_job),
                     name=JOB_FUNCTION,
-                    timeout=None,
+                    timeout=_NO_LIMIT_S,
                     max_tries=_MAX_STARTS,
                 )
             ],
@@ -117,15 +119,19 @@ class LeaseWorker(Worker):
         if self.tasks:
             await asyncio.wait(list(self.tasks.values()), timeout=timeout_s)
         for task in self.tasks.values():
-            task.cancel()
+            if not task.cancelling():
+                task.cancel()
         await asyncio.gather(*self.tasks.values(), return_exceptions=True)
 
-    async def finish_job(self, job_id: str, *_: Any, **__: Any) -> None:
-        """Let go of a run. Ended ones have been cleaned up with their terminal event; others go back."""
+    async def finish_job(self, job_id: str, finish: bool = True, *_: Any, **__: Any) -> None:
+        """Let go of a run. Ended ones have been cleaned up with their terminal event; others go back.
+
+        `finish` with the run still ours means that its turn raised: that start counts, or there is no end.
+        """
         claim = self._claims.pop(job_id, None)
         if claim is not None:
             with suppress(RedisError, OSError):  # the lease lapses by itself
-                await self._store.release(claim, self._queues[claim.queue])
+                await self._store.release(claim, self._queues[claim.queue], counts=finish)
 
     async def finish_failed_job(self, job_id: str, *_: Any) -> None:
         """End a run that ARQ will not start (again)."""
@@ -135,7 +141,10 @@ class LeaseWorker(Worker):
         await self.finish_job(job_id)
 
     async def _execute_job(self, _: dict[Any, Any], run_id: str) -> None:
-        await self._execute(self._claims[run_id])
+        try:
+            await self._execute(self._claims[run_id])
+        except (RedisError, OSError) as error:  # it could not begin: nothing against the run
+            raise RetryJob from error
 
     async def _work_once(self) -> None:
         self._doorbell.clear()
@@ -154,7 +163,7 @@ class LeaseWorker(Worker):
 
     def _start(self, claim: Claim) -> None:
         if claim.run_id in self.tasks:  # its lease lapsed while it ran here: end that one, the lease frees it
-            self.tasks[claim.run_id].cancel()
+            self._lose(claim.run_id)
             return
         self.job_counter += 1
         self._claims[claim.run_id] = claim
@@ -174,6 +183,11 @@ class LeaseWorker(Worker):
         for run_id, verdict in verdicts.items():
             if verdict == "cancel":
                 cancel(run_id)
-            elif verdict == "lost" and run_id in self._claims:
-                _log.warning("lease_lost", run_id=run_id)
-                self.tasks[run_id].cancel()
+            elif verdict == "lost":
+                self._lose(run_id)
+
+    def _lose(self, run_id: str) -> None:
+        """Cancel a run that is no longer ours; once, for a second cancel would cut its clean-up short."""
+        if self._claims.pop(run_id, None) is not None:
+            _log.warning("lease_lost", run_id=run_id)
+            self.tasks[run_id].cancel()

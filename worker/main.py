@@ -107,7 +107,8 @@ class _Worker:
         try:
             await self._redis.ping()
         except (RedisError, OSError) as error:
-            raise WorkerStartError(f"Redis does not answer at {self._settings.redis_url}: {error}") from error
+            where = (self._settings.redis_url or "").rpartition("@")[2]  # before it may stand a password
+            raise WorkerStartError(f"Redis does not answer at {where}: {error}") from error
         try:
             await self._work_until(stop)
         finally:
@@ -147,7 +148,7 @@ class _Worker:
             record = WorkerRecord(
                 id=self._id,
                 host=socket.gethostname(),
-                agents=tuple(agent.name for agent in self._agents),
+                agents=tuple(agent.name for agent in self._agents if self._leases.allow_pick_jobs),
                 slots=self._settings.slots,
                 busy=self._leases.busy,
                 cli_version=self._cli_version,

@@ -19,14 +19,17 @@ _GONE_S = 2.0
 _LOOK_S = 0.005
 
 
-async def end_tree(pid: int, marker: str) -> None:
-    """Kill process `pid`, its descendants, and whatever carries `marker`; returns when they are gone."""
+async def end_tree(pid: int | None, marker: str) -> None:
+    """Kill process `pid`, its descendants, and whatever carries `marker`; returns when they are gone.
+
+    `None` for a process that has been waited for: its descendants are known by the marker alone.
+    """
     await asyncio.to_thread(_end_tree, pid, marker)
 
 
-def _end_tree(pid: int, marker: str) -> None:
+def _end_tree(pid: int | None, marker: str) -> None:
     for _ in range(_ROUNDS):  # a process may fork while it is being looked for
-        found = _descendants(pid) | set(_marked(marker))
+        found = (set() if pid is None else _descendants(pid)) | set(_marked(marker))
         for process in found:
             try:
                 process.kill()

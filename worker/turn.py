@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from contextlib import suppress
 from pathlib import Path
 from typing import Protocol
 
@@ -20,7 +21,7 @@ from shared.runs import (
     Turn,
 )
 from shared.settings import Settings
-from worker.claude.home import Homes
+from worker.claude.home import Homes, trust
 from worker.claude.launch import Launch, Launcher
 from worker.claude.process import ClaudeProcess, CliNotStartedError
 from worker.claude.transcript import content_of, split_history, transcript_of, user_frame
@@ -92,6 +93,7 @@ class Turns:
         """
         try:
             home = self._homes.home(request.tenant, agent.name)
+            trust(home, agent.directory)
             with self._homes.scratch() as scratch:
                 transcript = _write_transcript(request, scratch)
                 launch = self._launcher.plan(request, agent, home, scratch, transcript)
@@ -137,7 +139,14 @@ class _Turn:
             await self._reporter.conclude(self._terminal())
         finally:
             needs_sweep = not is_clean or self._translator.used_tools
-            await self._process.end(grace_s=_EXIT_GRACE_S if is_clean else 0.0, sweep=needs_sweep)
+            ending = asyncio.ensure_future(
+                self._process.end(grace_s=_EXIT_GRACE_S if is_clean else 0.0, sweep=needs_sweep)
+            )
+            while (
+                not ending.done()
+            ):  # bounded; a cancel here (the lease is gone by now) would leave a process
+                with suppress(asyncio.CancelledError):
+                    await asyncio.shield(ending)
 
     async def _start(self) -> None:
         """Initialize the CLI and give it the prompt."""

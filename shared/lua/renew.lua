@@ -9,7 +9,11 @@ for i = 1, #KEYS / 3 do
   local lease, queue, run = KEYS[3 * i - 2], KEYS[3 * i - 1], KEYS[3 * i]
   local id, token = ARGV[2 * i], ARGV[2 * i + 1]
   local owner = redis.call('GET', lease)
-  if owner ~= token and (owner or not redis.call('ZSCORE', queue, id)) then
+  local record = redis.call('HMGET', run, 'state', 'worker')
+  if record[1] and record[1] ~= 'queued' and record[1] ~= 'running' then
+    -- It has ended: here, and its worker is still tidying up; or elsewhere, and this worker woke late.
+    answers[i] = record[2] == string.match(token, '^(.*):') and 0 or -1
+  elseif owner ~= token and (owner or not redis.call('ZSCORE', queue, id)) then
     answers[i] = -1
   else
     redis.call('SET', lease, token, 'PX', ARGV[1])

@@ -12,5 +12,6 @@ if redis.call('EXISTS', KEYS[5]) == 1 then
   return 2
 end
 local attempt = redis.call('HINCRBY', KEYS[1], 'attempt', 1)
+redis.call('HDEL', KEYS[1], 'worker') -- if it wakes, its renewal shall say that the run is lost
 end_run(KEYS, ARGV[1], attempt, ARGV[2], ARGV[3], ARGV[4])
 return 1

@@ -7,11 +7,13 @@ tenants and agents never share one.
 from __future__ import annotations
 
 import hashlib
+import secrets
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from tempfile import mkdtemp
+from typing import Any
 
 import msgspec
 
@@ -40,7 +42,9 @@ class Homes:
         """The home of one tenant's use of one agent, made at first use; raises `OSError`."""
         owner = hashlib.sha256(tenant.encode()).hexdigest()[:16]
         home = Home(directory=self._root / "homes" / owner / agent)
-        home.config.mkdir(parents=True, exist_ok=True, mode=0o700)
+        self._root.mkdir(parents=True, exist_ok=True, mode=0o700)
+        for place in (home.directory.parent.parent, home.directory.parent, home.directory, home.config):
+            place.mkdir(exist_ok=True, mode=0o700)
         self._share_login(home)
         return home
 
@@ -61,3 +65,20 @@ class Homes:
         if source.is_file() and not link.exists():
             with suppress(FileExistsError):
                 link.symlink_to(source)
+
+
+def trust(home: Home, directory: Path) -> None:
+    """Say what a person would at the CLI's first start in `directory`: the operator serves it on purpose.
+
+    Without it the CLI (2.1) passes over what the agent's `.claude/settings.json` allows. It looks under the
+    root of a git repository, if the directory is in one. Raises `OSError`.
+    """
+    root = next((place for place in (directory, *directory.parents) if (place / ".git").exists()), directory)
+    file = home.config / ".claude.json"
+    state = msgspec.json.decode(file.read_bytes(), type=dict[str, Any]) if file.exists() else {}
+    project = state.setdefault("projects", {}).setdefault(str(root), {})
+    if project.get("hasTrustDialogAccepted") is not True:
+        project["hasTrustDialogAccepted"] = True
+        changed = file.with_name(f".claude.json.{secrets.token_hex(4)}")
+        changed.write_bytes(msgspec.json.encode(state))
+        changed.replace(file)  # in one step: other CLIs of this home read it

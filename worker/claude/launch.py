@@ -39,6 +39,10 @@ _PASSED = (
     "CLAUDE_CODE_OAUTH_TOKEN",
     "CLAUDE_CODE_USE_BEDROCK",
     "CLAUDE_CODE_USE_VERTEX",
+    "CLAUDE_CODE_USE_FOUNDRY",
+    "ANTHROPIC_FOUNDRY_API_KEY",
+    "ANTHROPIC_FOUNDRY_RESOURCE",
+    "ANTHROPIC_FOUNDRY_BASE_URL",
     "CLAUDE_CODE_SKIP_BEDROCK_AUTH",
     "CLAUDE_CODE_SKIP_VERTEX_AUTH",
     "ANTHROPIC_BEDROCK_BASE_URL",
@@ -155,6 +159,8 @@ class Launcher:
         extra = _extra_body(sampling)
         if extra:
             env["CLAUDE_CODE_EXTRA_BODY"] = msgspec.json.encode(extra).decode()
+        if sampling.temperature is not None or sampling.top_p is not None:
+            env["CLAUDE_CODE_DISABLE_THINKING"] = "1"  # the Messages API refuses either beside thinking
         return env
 
 

@@ -6,9 +6,12 @@ fields and kinds of lines with every release.
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Annotated, Any
 
 import msgspec
+
+Number = Annotated[int, msgspec.Meta(ge=0, le=2**53)]
+"""A count that fits into an event."""
 
 
 class Delta(msgspec.Struct, frozen=True):
@@ -32,10 +35,10 @@ class Block(msgspec.Struct, frozen=True):
 class TokenCount(msgspec.Struct, frozen=True):
     """`usage` of the Messages API."""
 
-    input_tokens: int | None = None
-    output_tokens: int | None = None
-    cache_read_input_tokens: int | None = None
-    cache_creation_input_tokens: int | None = None
+    input_tokens: Number | None = None
+    output_tokens: Number | None = None
+    cache_read_input_tokens: Number | None = None
+    cache_creation_input_tokens: Number | None = None
 
 
 class MessageHead(msgspec.Struct, frozen=True):
@@ -86,8 +89,8 @@ class UserLine(msgspec.Struct, frozen=True):
 class ApiRetry(msgspec.Struct, frozen=True):
     """`system/api_retry`: a model call failed and will be repeated."""
 
-    attempt: int = 0
-    error_status: int | None = None
+    attempt: Number = 0
+    error_status: Number | None = None
     retry_delay_ms: float = 0.0
 
 

@@ -121,6 +121,8 @@ class ClaudeProcess:
 
         Raises `TimeoutError`, or `CliNotStartedError` with the CLI's words when it refuses or exits.
         """
+        if self._has_closed:
+            raise CliNotStartedError("The Claude CLI has exited.")
         request_id = f"backline-{next(self._request_ids)}"
         answer: asyncio.Future[dict[str, Any]] = asyncio.get_running_loop().create_future()
         self._answers[request_id] = answer
@@ -159,13 +161,17 @@ class ClaudeProcess:
             stdin.close()
         has_exited = grace_s > 0 and await self.wait(grace_s)
         if sweep or not has_exited:
-            await end_tree(self._transport.get_pid(), self._marker)
+            # Once it has been waited for, its id may be another process's.
+            pid = None if self._exited.is_set() else self._transport.get_pid()
+            await end_tree(pid, self._marker)
         await self.wait(_EXIT_S)
         with suppress(ProcessLookupError):
             self._transport.close()
 
     def hear(self, data: bytes) -> None:
         """Take what the CLI wrote on its output."""
+        if self._has_closed:  # after a line too long nothing more is kept
+            return
         *lines, self._rest = (self._rest + data).split(b"\n")
         spoken = [line for line in lines if line and not self._answered(line)]
         if spoken:

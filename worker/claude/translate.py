@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from enum import Enum
 
 import msgspec
@@ -41,6 +42,9 @@ _FINISH: dict[str, Finish] = {
 _AUTH_STATUS = frozenset({401, 403})
 _NOT_A_LINE = (ValueError, RecursionError)
 """msgspec's own errors, and those it passes on: text that is not UTF-8, nesting that is too deep."""
+_OPERATORS_ADVICE = re.compile(r" If it persists, check your inference gateway \([^)]*\)\.?")
+"""Part of the CLI's message that names the operator's own hosts (CLI 2.1)."""
+_UNREADABLE = Result(subtype="a result that cannot be read", is_error=True)
 
 
 class Wish(Enum):
@@ -121,8 +125,9 @@ class Translator:
         if line.type == "system" and line.subtype == "api_retry":
             return self._retry(raw)
         if line.type == "result":
-            self._result = decode_result.decode(raw)
             self.wish = Wish.END
+            self._result = _UNREADABLE  # the turn is over, whatever the line says besides
+            self._result = decode_result.decode(raw)
         return []
 
     def _api_event(self, event: ApiEvent) -> list[RunEvent]:
@@ -189,6 +194,7 @@ class Translator:
     def _fail(self, status: int | None) -> None:
         """Let no repeat follow: it mends no credentials, and after shown text it would say another one."""
         self._failure = ApiFailure(status, "")
+        self._is_cut = True  # as at `max_tokens`
         self.wish = Wish.INTERRUPT
 
 
@@ -232,7 +238,9 @@ class ApiFailure:
 
 
 def _error_of(result: Result) -> RunError:
-    said = result.result or "; ".join(result.errors)
+    said = _OPERATORS_ADVICE.sub("", result.result or "; ".join(result.errors))
+    if said.startswith("Not logged in"):
+        return ApiFailure(401, said).error
     if result.terminal_reason == "prompt_too_long":
         return RunError(
             ErrorKind.CONTEXT_TOO_LONG, said or "The conversation is longer than the model can read."
@@ -263,19 +271,22 @@ class _Meter:
             self._output = count.output_tokens
 
     def usage(self, result: Result | None) -> Usage:
-        self._close()
-        return msgspec.structs.replace(self._done, cost_usd=result.total_cost_usd if result else None)
+        return msgspec.structs.replace(self._sum(), cost_usd=result.total_cost_usd if result else None)
 
     def _close(self) -> None:
-        if self._started is not None:
-            add = _usage(self._started, None)
-            self._done = Usage(
-                input_tokens=self._done.input_tokens + add.input_tokens,
-                cache_read_tokens=self._done.cache_read_tokens + add.cache_read_tokens,
-                cache_write_tokens=self._done.cache_write_tokens + add.cache_write_tokens,
-                output_tokens=self._done.output_tokens + (self._output or add.output_tokens),
-            )
+        self._done = self._sum()
         self._started, self._output = None, 0
+
+    def _sum(self) -> Usage:
+        if self._started is None:
+            return self._done
+        add = _usage(self._started, None)
+        return Usage(
+            input_tokens=self._done.input_tokens + add.input_tokens,
+            cache_read_tokens=self._done.cache_read_tokens + add.cache_read_tokens,
+            cache_write_tokens=self._done.cache_write_tokens + add.cache_write_tokens,
+            output_tokens=self._done.output_tokens + (self._output or add.output_tokens),
+        )
 
 
 def _usage(count: TokenCount, cost_usd: float | None) -> Usage:

@@ -1,0 +1,105 @@
+"""What the measurements give."""
+
+from __future__ import annotations
+
+import msgspec
+
+from benchmarks.figures import Spread
+
+
+class Wait(msgspec.Struct, frozen=True):
+    """One side's time from the request to the first text, and to the end of the reply, in ms."""
+
+    first_ms: Spread
+    total_ms: Spread
+
+
+class FirstToken(msgspec.Struct, frozen=True):
+    """A short reply from a cold process, both ways."""
+
+    bare: Wait
+    gateway: Wait
+
+
+class Cpu(msgspec.Struct, frozen=True):
+    """CPU seconds of each part while `tokens` were streamed; a part that took no part has 0."""
+
+    tokens: int = 0
+    cli_s: float = 0.0
+    worker_s: float = 0.0
+    redis_s: float = 0.0
+    api_s: float = 0.0
+    model_s: float = 0.0
+    client_s: float = 0.0
+
+    def __add__(self, other: Cpu) -> Cpu:
+        """The two together."""
+        return Cpu(*(getattr(self, name) + getattr(other, name) for name in self.__struct_fields__))
+
+    @property
+    def own_s(self) -> float:
+        """CPU of Backline's own processes."""
+        return self.api_s + self.worker_s
+
+
+class Streaming(msgspec.Struct, frozen=True):
+    """One side, streaming: from a token's sending by the model to its receipt by the client."""
+
+    delay_ms: Spread
+    cpu: Cpu
+
+
+class Streams(msgspec.Struct, frozen=True):
+    """So many streams at once, both ways."""
+
+    streams: int
+    bare: Streaming
+    gateway: Streaming
+
+
+class Throughput(msgspec.Struct, frozen=True):
+    """One-token replies per second at one concurrency, both ways on the same number of slots."""
+
+    concurrency: int
+    slots: int
+    requests: int
+    bare_per_s: float
+    gateway_per_s: float
+
+
+class Peak(msgspec.Struct, frozen=True):
+    """The most memory our processes had resident in the whole run, in bytes."""
+
+    api_bytes: int = 0
+    worker_bytes: int = 0
+
+    def __or__(self, other: Peak) -> Peak:
+        """The higher of each."""
+        return Peak(max(self.api_bytes, other.api_bytes), max(self.worker_bytes, other.worker_bytes))
+
+
+class Host(msgspec.Struct, frozen=True):
+    """What was measured, and where."""
+
+    date: str
+    commit: str
+    cpu_model: str
+    cores: int
+    python: str
+    cli: str
+    redis: str
+    command: str
+
+
+class Results(msgspec.Struct, frozen=True, kw_only=True):
+    """All of a run; a part that was not asked for is empty."""
+
+    host: Host
+    took_s: float
+    others: float = 0.0
+    """The share of the machine that other processes used meanwhile."""
+    pace_ms: float
+    first_token: FirstToken | None = None
+    streams: list[Streams] = []
+    throughput: list[Throughput] = []
+    peak: Peak = Peak()

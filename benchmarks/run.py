@@ -1,0 +1,82 @@
+"""One benchmark run: the measurements in order, each on a fresh stack."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Callable, Collection, Sequence
+
+import msgspec
+
+from benchmarks import first_token, streams, throughput
+from benchmarks.noise import Noise
+from benchmarks.plan import Plan
+from benchmarks.results import Host, Results
+from benchmarks.stack import Stack, running_stack
+from shared.settings import Settings
+
+PARTS = ("first-token", "streams", "throughput")
+"""What can be measured by itself; `streams` gives delay and CPU, memory is of all that ran."""
+
+Say = Callable[[str], None]
+
+
+class Run:
+    """Collects `results`, which hold all that was measured so far whenever the run stops."""
+
+    def __init__(self, plan: Plan, host: Host, say: Say) -> None:
+        self._plan = plan
+        self._say = say
+        self._began = time.monotonic()
+        self._noise = Noise()
+        self.results = Results(host=host, took_s=0.0, pace_ms=streams.PACE_MS)
+
+    async def measure(self, parts: Collection[str] = PARTS) -> bool:
+        """Measure `parts`; gives whether the time limit left room for all of them.
+
+        Raises `BenchmarkError` when something that is measured fails.
+        """
+        try:
+            async with asyncio.timeout(self._plan.limit_s):
+                for part in PARTS:
+                    if part in parts:
+                        self._say(f"Measuring {part} …")
+                        await self._measure(part)
+        except TimeoutError:
+            self._say(f"Stopped at the limit of {self._plan.limit_s:g} s.")
+            return False
+        finally:
+            took_s = time.monotonic() - self._began
+            self.results = msgspec.structs.replace(self.results, took_s=took_s, others=self._noise.share())
+        return True
+
+    async def _measure(self, part: str) -> None:
+        plan = self._plan
+        match part:
+            case "first-token":
+                async with running_stack(slots=Settings().slots) as stack:
+                    measured = await first_token.measure(stack, requests=plan.first_token_requests)
+                    self._keep(stack, first_token=measured)
+            case "streams":
+                async with running_stack(slots=max(plan.stream_counts)) as stack:
+                    await self._measure_streams(stack, plan.stream_counts)
+            case _:
+                async with running_stack(slots=Settings().slots) as stack:
+                    await self._measure_throughput(stack)
+
+    async def _measure_streams(self, stack: Stack, counts: Sequence[int]) -> None:
+        for count in counts:
+            one = await streams.measure(
+                stack, count, rounds=self._plan.stream_rounds, window_s=self._plan.window_s
+            )
+            self._keep(stack, streams=[*self.results.streams, one])
+
+    async def _measure_throughput(self, stack: Stack) -> None:
+        for concurrency, count in self._plan.throughput_requests.items():
+            one = await throughput.measure(stack, concurrency, count, rounds=self._plan.throughput_rounds)
+            self._keep(stack, throughput=[*self.results.throughput, one])
+
+    def _keep(self, stack: Stack, **measured: object) -> None:
+        self.results = msgspec.structs.replace(
+            self.results, peak=self.results.peak | stack.peak(), **measured
+        )

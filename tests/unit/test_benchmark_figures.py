@@ -1,0 +1,158 @@
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from benchmarks.figures import percentile, ratio, spread, us_per_token
+from benchmarks.results import Cpu, FirstToken, Host, Peak, Results, Streaming, Streams, Throughput, Wait
+from benchmarks.tables import (
+    cpu_table,
+    delay_table,
+    first_token_table,
+    markdown,
+    table_markdown,
+    tables_of,
+    throughput_table,
+)
+
+HOST = Host(
+    date="2026-01-02 03:04 UTC",
+    commit="abc",
+    cpu_model="A CPU",
+    cores=2,
+    python="3.11.0",
+    cli="2.1.0",
+    redis="Valkey 9",
+    command="python -m benchmarks",
+)
+
+
+def wait(first_ms: float, total_ms: float) -> Wait:
+    return Wait(first_ms=spread([first_ms]), total_ms=spread([total_ms]))
+
+
+def streams(count: int, *, bare_ms: float, gateway_ms: float, own_s: float, cli_s: float = 1.0) -> Streams:
+    return Streams(
+        streams=count,
+        bare=Streaming(delay_ms=spread([bare_ms]), cpu=Cpu(tokens=1000, cli_s=cli_s, client_s=0.02)),
+        gateway=Streaming(
+            delay_ms=spread([gateway_ms]),
+            cpu=Cpu(tokens=1000, cli_s=cli_s, worker_s=own_s / 2, api_s=own_s / 2, redis_s=0.01),
+        ),
+    )
+
+
+@pytest.mark.parametrize(
+    ("values", "percent", "expected"),
+    [
+        ([7.0], 99, 7.0),
+        ([1.0, 3.0], 50, 2.0),
+        ([4.0, 1.0, 3.0, 2.0], 50, 2.5),
+        ([0.0, 10.0], 95, 9.5),
+        ([1.0, 2.0, 3.0], 0, 1.0),
+        ([1.0, 2.0, 3.0], 100, 3.0),
+    ],
+)
+def test_a_percentile_lies_on_the_line_between_its_neighbours(
+    values: list[float], percent: float, expected: float
+) -> None:
+    assert percentile(values, percent) == pytest.approx(expected)
+
+
+def test_nothing_has_no_percentile() -> None:
+    with pytest.raises(ValueError, match="no values"):
+        percentile([], 50)
+
+
+@given(st.lists(st.floats(-1e6, 1e6), min_size=1))
+def test_percentiles_are_in_order_and_within_the_values(values: list[float]) -> None:
+    summed = spread(values)
+    assert summed.count == len(values)
+    slack = 1e-6
+    assert min(values) - slack <= summed.p50 <= summed.p95 + slack
+    assert summed.p95 <= summed.p99 + slack <= max(values) + 2 * slack
+
+
+def test_a_ratio_to_nothing_says_nothing() -> None:
+    assert ratio(1.0, 4.0) == 0.25
+    assert ratio(1.0, 0.0) is None
+
+
+def test_cpu_per_token_is_in_microseconds_and_zero_without_tokens() -> None:
+    assert us_per_token(0.5, 1000) == pytest.approx(500)
+    assert us_per_token(0.5, 0) == 0
+
+
+def test_cpu_of_two_windows_adds_up() -> None:
+    both = Cpu(tokens=10, cli_s=1.0, api_s=0.5) + Cpu(tokens=5, cli_s=0.5, worker_s=0.25)
+    assert both == Cpu(tokens=15, cli_s=1.5, api_s=0.5, worker_s=0.25)
+    assert both.own_s == 0.75
+
+
+def test_the_higher_peak_stays() -> None:
+    assert Peak(api_bytes=3, worker_bytes=1) | Peak(api_bytes=2, worker_bytes=5) == Peak(3, 5)
+
+
+@pytest.mark.parametrize(("gateway_ms", "said"), [(324.0, "reached"), (326.0, "missed")])
+def test_the_first_token_may_come_25_ms_later(gateway_ms: float, said: str) -> None:
+    first, whole = first_token_table(
+        FirstToken(bare=wait(300.0, 310.0), gateway=wait(gateway_ms, 340.0))
+    ).rows
+    assert first[-1] == f"≤ bare + 25: {said}"
+    assert whole[:-1] == ("whole reply", "310", "310", "340", "340", "30.00", "1.10")
+
+
+@pytest.mark.parametrize(("gateway_ms", "said"), [(3.4, "reached"), (3.6, "missed")])
+def test_the_delay_target_is_for_eight_streams(gateway_ms: float, said: str) -> None:
+    measured = [streams(count, bare_ms=0.5, gateway_ms=gateway_ms, own_s=0.1) for count in (1, 8)]
+    one, eight = delay_table(measured, 20.0).rows
+    assert one[-1] == ""
+    assert eight[0] == "8"
+    assert eight[-1] == f"p50 ≤ 3: {said}"
+
+
+@pytest.mark.parametrize(("own_s", "said"), [(0.1, "10% ≤ 10%: reached"), (0.2, "20% ≤ 10%: missed")])
+def test_our_own_cpu_is_measured_against_the_cli(own_s: float, said: str) -> None:
+    (row,) = cpu_table([streams(8, bare_ms=1.0, gateway_ms=1.0, own_s=own_s)]).rows
+    assert f"{row[6]} {row[-1]}" == said
+
+
+def test_throughput_is_a_ratio_to_the_bare_cli() -> None:
+    measured = Throughput(concurrency=8, slots=4, requests=16, bare_per_s=4.0, gateway_per_s=3.0)
+    assert throughput_table([measured]).rows == [("8", "4", "16", "4.00", "3.00", "0.75")]
+
+
+def test_what_was_not_measured_has_no_table() -> None:
+    assert tables_of(Results(host=HOST, took_s=1.0, pace_ms=20.0)) == []
+
+
+@pytest.mark.parametrize(
+    ("others", "said"),
+    [
+        (0.02, "A CPU; other processes used 2% of it meanwhile\n"),
+        (0.2, "used 20% of it meanwhile: trust the comparisons, not the figures\n"),
+    ],
+)
+def test_the_report_says_when_the_machine_was_not_quiet(others: float, said: str) -> None:
+    assert said in markdown(Results(host=HOST, took_s=1.0, pace_ms=20.0, others=others))
+
+
+def test_the_report_says_what_was_measured_where_and_every_row_is_whole() -> None:
+    results = Results(
+        host=HOST,
+        took_s=12.0,
+        pace_ms=20.0,
+        first_token=FirstToken(bare=wait(300.0, 310.0), gateway=wait(310.0, 320.0)),
+        streams=[streams(8, bare_ms=0.5, gateway_ms=1.5, own_s=0.1)],
+        throughput=[Throughput(concurrency=1, slots=4, requests=5, bare_per_s=3.0, gateway_per_s=2.9)],
+        peak=Peak(api_bytes=64 * 1024 * 1024, worker_bytes=32 * 1024 * 1024),
+    )
+    report = markdown(results)
+    assert all(f"- {said}" in report for said in ("Date: 2026-01-02", "Commit: abc", "Machine: 2 cores"))
+    assert "- Command: `python -m benchmarks` (12 s)" in report
+    tables = tables_of(results)
+    assert len(tables) == 5
+    for table in tables:
+        assert table_markdown(table) in report
+        assert {len(row) for row in table.rows} == {len(table.columns)}

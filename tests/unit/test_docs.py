@@ -1,0 +1,189 @@
+"""The documents say what the code says. `python tests/unit/test_docs.py` writes the table of settings."""
+
+from __future__ import annotations
+
+import ast
+import inspect
+import os
+import re
+from collections.abc import Callable
+from itertools import pairwise
+from pathlib import Path
+from typing import Any, get_type_hints
+
+import msgspec
+import pytest
+from litestar.handlers import HTTPRouteHandler
+from msgspec.inspect import (
+    CustomType,
+    FloatType,
+    IntType,
+    LiteralType,
+    Type,
+    UnionType,
+    VarTupleType,
+    type_info,
+)
+
+from api.app import ROUTES
+from api.errors import failed
+from api.openai.wire import ChatRequest
+from cli import main as command
+from shared import redis_keys, settings
+from shared.runs import ErrorKind, RunError
+from shared.settings import Settings
+
+ROOT = Path(__file__).resolve().parents[2]
+DOCS = ROOT / "docs"
+PAGES = [ROOT / name for name in ("README.md", "CHANGELOG.md", "CONTRIBUTING.md")] + sorted(DOCS.glob("*.md"))
+CONFIGURATION = DOCS / "configuration.md"
+BEGIN, END = "<!-- settings: written by tests/unit/test_docs.py -->\n", "<!-- /settings -->"
+
+COMPUTED: dict[str, tuple[str, Callable[[Any], bool]]] = {
+    "data_dir": (
+        "`~/.local/share/backline` (Linux), `~/Library/Application Support/backline` (macOS)",
+        lambda value: value.name == "backline",
+    ),
+    "slots": ("4 for each CPU", lambda value: value == 4 * (os.cpu_count() or 1)),
+}
+"""Defaults that depend on the host: their words, and a check that the words are true."""
+SELF_EVIDENT = {
+    "host": "Address the API listens on.",
+    "port": "Port the API listens on.",
+    "max_body_bytes": "The largest request body.",
+    "log_level": "The least severe line that is logged.",
+    "log_format": "`auto` is `console` on a terminal and `json` elsewhere.",
+}
+"""Meanings of settings that have no docstring."""
+PARAMETERS = {"agent": "agents", "data": "data_dir"}
+
+
+def settings_table() -> str:
+    """Every setting, as a table."""
+    meanings, flags, kinds = _meanings(), _flags(), get_type_hints(Settings, include_extras=True)
+    lines = [
+        "| Setting | Type | Default | Flag | Environment | Meaning |",
+        "| --- | --- | --- | --- | --- | --- |",
+    ]
+    for field in msgspec.structs.fields(Settings):
+        name = field.name
+        environment = f"`BACKLINE_{name.upper()}`" + (" or `REDIS_URL`" if name == "redis_url" else "")
+        cells = (
+            f"`{name}`",
+            _type(type_info(kinds[name])),
+            _default(field),
+            flags.get(name, ""),
+            environment,
+        )
+        lines.append("| " + " | ".join((*cells, meanings[name])) + " |")
+    return "\n".join(lines) + "\n"
+
+
+def test_every_setting_is_in_the_table_with_its_default() -> None:
+    written = CONFIGURATION.read_text("utf-8").partition(BEGIN)[2].partition(END)[0]
+    assert written == settings_table(), "run: .venv/bin/python tests/unit/test_docs.py"
+
+
+@pytest.mark.parametrize("name", COMPUTED)
+def test_the_words_for_a_computed_default_are_true(name: str) -> None:
+    assert COMPUTED[name][1](getattr(Settings(), name))
+
+
+def test_every_kind_of_failure_is_in_the_table_of_errors() -> None:
+    page = (DOCS / "api.md").read_text("utf-8")
+    for kind in ErrorKind:
+        error = failed(RunError(kind, ""), "run")
+        assert re.search(rf"\| `{kind}` \| {error.status} \| `{error.type}` \| `{error.code}` \|", page), kind
+
+
+def test_every_field_of_a_request_and_every_route_is_described() -> None:
+    page = (DOCS / "api.md").read_text("utf-8")
+    assert [name for name in ChatRequest.__struct_fields__ if f"`{name}`" not in page] == []
+    paths = {path for route in ROUTES if isinstance(route, HTTPRouteHandler) for path in route.paths}
+    assert [path for path in paths if f"`{path.replace('{model_id:path}', '{id}')}`" not in page] == []
+
+
+def test_every_name_in_redis_is_described() -> None:
+    page = (DOCS / "architecture.md").read_text("utf-8")
+    functions = [made for _, made in inspect.getmembers(redis_keys, inspect.isfunction)]
+    names = [redis_keys.WORKERS, redis_keys.AGENTS, *(made("") for made in functions)]
+    assert [name for name in names if f"`{name}" not in page] == []
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_links_lead_somewhere(page: Path) -> None:
+    text = re.sub(r"```.*?```", "", page.read_text("utf-8"), flags=re.DOTALL)
+    for target in re.findall(r"\]\(([^)\s]+)\)", text):
+        path, _, heading = target.partition("#")
+        if "://" in target or path == "benchmarks/results.md" or path.endswith("/benchmarks/results.md"):
+            continue  # elsewhere, or written by `make bench`
+        found = (page.parent / path).resolve() if path else page
+        assert found.exists(), target
+        if heading:
+            assert heading in _headings(found), target
+
+
+def _headings(page: Path) -> set[str]:
+    titles = re.findall(r"^#+ (.+)$", page.read_text("utf-8"), flags=re.MULTILINE)
+    return {re.sub(r"[^\w -]", "", title.lower()).replace(" ", "-") for title in titles}
+
+
+def _meanings() -> dict[str, str]:
+    """The docstrings below the fields."""
+    tree = ast.parse(inspect.getsource(settings))
+    body = next(node for node in tree.body if isinstance(node, ast.ClassDef) and node.name == "Settings").body
+    found = dict(SELF_EVIDENT)
+    for field, text in pairwise(body):
+        if isinstance(field, ast.AnnAssign) and isinstance(field.target, ast.Name):
+            match text:
+                case ast.Expr(value=ast.Constant(value=str(words))):
+                    found[field.target.id] = " ".join(words.split())
+    return found
+
+
+def _flags() -> dict[str, str]:
+    """Per setting its flag and the commands that have it."""
+    commands: dict[str, list[str]] = {}
+    flags: dict[str, str] = {}
+    for function in (command.up, command.demo, command.api, command.worker):
+        for parameter in inspect.signature(function).parameters:
+            field = PARAMETERS.get(parameter, parameter)
+            flags[field] = "--" + parameter.replace("_", "-")
+            commands.setdefault(field, []).append(function.__name__)
+    return {field: f"`{flag}` ({', '.join(commands[field])})" for field, flag in flags.items()}
+
+
+def _default(field: Any) -> str:
+    if field.name in COMPUTED:
+        return COMPUTED[field.name][0]
+    value = field.default
+    if value in (None, ()):
+        return "none"
+    return f"`{value:g}`" if isinstance(value, float) else f"`{value}`"
+
+
+def _type(shape: Type) -> str:
+    match shape:
+        case IntType(ge=low, le=high):
+            words = f"whole number ≥ {low}" if high is None else f"whole number, {low} to {high}"
+        case FloatType():
+            words = "seconds > 0"
+        case LiteralType(values=values):
+            words = "one of " + ", ".join(f"`{value}`" for value in values)
+        case VarTupleType():
+            words = "list of texts"
+        case UnionType(types=types):
+            words = _type(types[0])
+        case _:
+            words = "path" if isinstance(shape, CustomType) else "text"
+    return words
+
+
+def _write_table() -> None:
+    before, _, rest = CONFIGURATION.read_text("utf-8").partition(BEGIN)
+    after = rest.partition(END)[2]
+    CONFIGURATION.write_text(f"{before}{BEGIN}{settings_table()}{END}{after}", "utf-8")
+
+
+if __name__ == "__main__":
+    _write_table()
