@@ -27,6 +27,7 @@ from shared.redis import connect
 from shared.registry import CachedRegistry, RegistryStore
 from shared.run_store import RunStore
 from shared.settings import Settings
+from shared.tasks import end_tasks
 
 _log = structlog.get_logger(__name__)
 
@@ -55,8 +56,7 @@ def create_app(settings: Settings, drain: Drain) -> Litestar:
             tasks = [group.create_task(hub.run()), group.create_task(runs.run())]
             yield
             await runs.settle()
-            for task in tasks:
-                task.cancel()
+            await end_tasks(tasks)
         await redis.aclose()
 
     return Litestar(

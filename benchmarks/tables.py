@@ -34,10 +34,12 @@ class Table(msgspec.Struct, frozen=True, kw_only=True):
 def tables_of(results: Results) -> list[Table]:
     """All tables for what was measured, in reading order."""
     tables: list[Table] = []
+    is_quiet = results.others <= QUIET
     if results.first_token is not None:
-        tables.append(first_token_table(results.first_token))
+        tables.append(first_token_table(results.first_token, is_quiet=is_quiet))
     if results.streams:
-        tables += [delay_table(results.streams, results.pace_ms), cpu_table(results.streams)]
+        tables.append(delay_table(results.streams, results.pace_ms, is_quiet=is_quiet))
+        tables.append(cpu_table(results.streams))
     if results.throughput:
         tables.append(throughput_table(results.throughput))
     if results.peak != Peak():
@@ -45,8 +47,8 @@ def tables_of(results: Results) -> list[Table]:
     return tables
 
 
-def first_token_table(measured: FirstToken) -> Table:
-    """Time to the first text and to the end of a short reply."""
+def first_token_table(measured: FirstToken, *, is_quiet: bool) -> Table:
+    """Time to the first text and to the end of a short reply; judged only on a quiet machine."""
     bare, gateway = measured.bare, measured.gateway
     first_ms = gateway.first_ms.p50 - bare.first_ms.p50
     return Table(
@@ -56,7 +58,10 @@ def first_token_table(measured: FirstToken) -> Table:
             (
                 "first token",
                 *_waits(bare, gateway, "first_ms"),
-                _target(first_ms <= FIRST_TOKEN_TARGET_MS, f"≤ bare + {FIRST_TOKEN_TARGET_MS:g}"),
+                _target(
+                    f"≤ bare + {FIRST_TOKEN_TARGET_MS:g}",
+                    first_ms <= FIRST_TOKEN_TARGET_MS if is_quiet else None,
+                ),
             ),
             ("whole reply", *_waits(bare, gateway, "total_ms"), ""),
         ],
@@ -64,15 +69,15 @@ def first_token_table(measured: FirstToken) -> Table:
     )
 
 
-def delay_table(measured: Sequence[Streams], pace_ms: float) -> Table:
-    """Delay from the model's sending of a token to its receipt."""
+def delay_table(measured: Sequence[Streams], pace_ms: float, *, is_quiet: bool) -> Table:
+    """Delay from the model's sending of a token to its receipt; judged only on a quiet machine."""
     rows = []
     for each in measured:
         bare, gateway = each.bare.delay_ms, each.gateway.delay_ms
         added = gateway.p50 - bare.p50
         target = ""
         if each.streams == DELAY_TARGET_STREAMS:
-            target = _target(added <= DELAY_TARGET_MS, f"p50 ≤ {DELAY_TARGET_MS:g}")
+            target = _target(f"p50 ≤ {DELAY_TARGET_MS:g}", added <= DELAY_TARGET_MS if is_quiet else None)
         rows.append(
             (
                 str(each.streams),
@@ -99,7 +104,7 @@ def delay_table(measured: Sequence[Streams], pace_ms: float) -> Table:
 
 
 def cpu_table(measured: Sequence[Streams]) -> Table:
-    """CPU per token of every part."""
+    """CPU per token of every part; a share of CPU holds on a busy machine too."""
     rows = []
     for each in measured:
         bare, gateway = each.bare.cpu, each.gateway.cpu
@@ -116,7 +121,7 @@ def cpu_table(measured: Sequence[Streams]) -> Table:
                 _us(gateway, gateway.model_s),
                 _us(bare, bare.client_s),
                 _us(gateway, gateway.client_s),
-                _target(share is not None and share <= CPU_TARGET, f"≤ {CPU_TARGET:.0%}"),
+                _target(f"≤ {CPU_TARGET:.0%}", share is not None and share <= CPU_TARGET),
             )
         )
     return Table(
@@ -167,7 +172,7 @@ def head_lines(results: Results) -> list[str]:
     host = results.host
     noise = f"other processes used {results.others:.0%} of it meanwhile"
     if results.others > QUIET:
-        noise += ": trust the comparisons, not the figures"
+        noise += ": too much to trust times, so they are not judged"
     return [
         f"Date: {host.date}",
         f"Commit: {host.commit}",
@@ -204,8 +209,9 @@ def _waits(bare: Wait, gateway: Wait, what: str) -> tuple[str, ...]:
     )
 
 
-def _target(is_reached: bool, target: str) -> str:
-    return f"{target}: {'reached' if is_reached else 'missed'}"
+def _target(target: str, is_reached: bool | None) -> str:
+    verdict = {True: "reached", False: "missed", None: "not judged"}[is_reached]
+    return f"{target}: {verdict}"
 
 
 def _ms(value: float) -> str:

@@ -24,6 +24,7 @@ from shared.registry import RegistryStore, WorkerRecord, describe
 from shared.run_store import RunStore
 from shared.settings import Settings
 from shared.subscriber import Subscriber
+from shared.tasks import end_tasks
 from shared.telemetry import configure_logs
 from worker.claude.home import Homes
 from worker.claude.launch import CliNotFoundError, Launcher, find_cli
@@ -133,8 +134,7 @@ class _Worker:
             await stop.wait()
             _log.info("worker_draining", busy=self._leases.busy)
             await self._leases.drain(self._settings.drain_timeout_s)
-            for task in tasks:
-                task.cancel()
+            await end_tasks(tasks)
 
     def _on_message(self, channel: bytes, data: bytes) -> None:
         if channel == keys.control(self._id).encode():

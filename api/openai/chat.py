@@ -30,6 +30,7 @@ from shared.runs import (
     UpstreamRetry,
 )
 from shared.settings import Settings
+from shared.tasks import end_tasks
 
 _STREAM_HEADERS = {
     "cache-control": "no-cache, no-transform",
@@ -165,9 +166,7 @@ async def _unless_gone(request: Request[Any, Any, Any], work: Coroutine[Any, Any
             raise ClientGoneError
         return working.result()
     finally:
-        working.cancel()
-        gone.cancel()
-        await asyncio.gather(working, gone, return_exceptions=True)
+        await end_tasks([working, gone])
 
 
 async def _wait_until_gone(request: Request[Any, Any, Any]) -> None:

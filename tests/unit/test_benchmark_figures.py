@@ -97,7 +97,7 @@ def test_the_higher_peak_stays() -> None:
 @pytest.mark.parametrize(("gateway_ms", "said"), [(324.0, "reached"), (326.0, "missed")])
 def test_the_first_token_may_come_25_ms_later(gateway_ms: float, said: str) -> None:
     first, whole = first_token_table(
-        FirstToken(bare=wait(300.0, 310.0), gateway=wait(gateway_ms, 340.0))
+        FirstToken(bare=wait(300.0, 310.0), gateway=wait(gateway_ms, 340.0)), is_quiet=True
     ).rows
     assert first[-1] == f"≤ bare + 25: {said}"
     assert whole[:-1] == ("whole reply", "310", "310", "340", "340", "30.00", "1.10")
@@ -106,7 +106,7 @@ def test_the_first_token_may_come_25_ms_later(gateway_ms: float, said: str) -> N
 @pytest.mark.parametrize(("gateway_ms", "said"), [(3.4, "reached"), (3.6, "missed")])
 def test_the_delay_target_is_for_eight_streams(gateway_ms: float, said: str) -> None:
     measured = [streams(count, bare_ms=0.5, gateway_ms=gateway_ms, own_s=0.1) for count in (1, 8)]
-    one, eight = delay_table(measured, 20.0).rows
+    one, eight = delay_table(measured, 20.0, is_quiet=True).rows
     assert one[-1] == ""
     assert eight[0] == "8"
     assert eight[-1] == f"p50 ≤ 3: {said}"
@@ -131,11 +131,24 @@ def test_what_was_not_measured_has_no_table() -> None:
     ("others", "said"),
     [
         (0.02, "A CPU; other processes used 2% of it meanwhile\n"),
-        (0.2, "used 20% of it meanwhile: trust the comparisons, not the figures\n"),
+        (0.2, "used 20% of it meanwhile: too much to trust times, so they are not judged\n"),
     ],
 )
 def test_the_report_says_when_the_machine_was_not_quiet(others: float, said: str) -> None:
     assert said in markdown(Results(host=HOST, took_s=1.0, pace_ms=20.0, others=others))
+
+
+def test_times_are_not_judged_on_a_busy_machine_and_shares_of_cpu_are() -> None:
+    measured = Results(
+        host=HOST,
+        took_s=1.0,
+        pace_ms=20.0,
+        others=0.3,
+        first_token=FirstToken(bare=wait(300.0, 310.0), gateway=wait(200.0, 210.0)),
+        streams=[streams(8, bare_ms=0.5, gateway_ms=1.5, own_s=0.1)],
+    )
+    verdicts = [table.rows[0][-1] for table in tables_of(measured)]
+    assert verdicts == ["≤ bare + 25: not judged", "p50 ≤ 3: not judged", "≤ 10%: reached"]
 
 
 def test_the_report_says_what_was_measured_where_and_every_row_is_whole() -> None:
