@@ -72,6 +72,8 @@ class Executor:
             refusal = await self._refuse(attempt)
             if refusal is not None:
                 await self._end(claim, attempt.number, refusal)
+            elif (task := asyncio.current_task()) is not None and task.cancelling():
+                raise asyncio.CancelledError  # it was lost on the way here: see `shared.tasks`
             else:
                 await self._turn(claim, attempt, stop)
         finally:

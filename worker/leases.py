@@ -25,6 +25,8 @@ _IDLE_POLL_S = 1.0
 _FIRST_RETRY_S = 0.1
 _LONGEST_RETRY_S = 2.0
 _MAX_STARTS = 3
+_AGAIN_S = 5.0
+"""A cancel can be lost (see `shared.tasks`): when to repeat it. Clean-up takes less."""
 _NO_LIMIT_S = 10 * 365 * 24 * 3600
 """Turns bound themselves. ARQ takes no limit for its default, which would end them after 300 s."""
 
@@ -118,10 +120,10 @@ class LeaseWorker(Worker):
         self.allow_pick_jobs = False
         if self.tasks:
             await asyncio.wait(list(self.tasks.values()), timeout=timeout_s)
-        for task in self.tasks.values():
-            if not task.cancelling():
-                task.cancel()
-        await asyncio.gather(*self.tasks.values(), return_exceptions=True)
+        while left := [task for task in self.tasks.values() if not task.done()]:
+            for run_id in tuple(self.tasks):
+                self._cancel(run_id)
+            await asyncio.wait(left, timeout=_AGAIN_S)
 
     async def finish_job(self, job_id: str, finish: bool = True, *_: Any, **__: Any) -> None:
         """Let go of a run. Ended ones have been cleaned up with their terminal event; others go back.
@@ -141,6 +143,8 @@ class LeaseWorker(Worker):
         await self.finish_job(job_id)
 
     async def _execute_job(self, _: dict[Any, Any], run_id: str) -> None:
+        if run_id not in self._claims or not self.allow_pick_jobs:  # the cancel that said so may be lost
+            raise RetryJob
         try:
             await self._execute(self._claims[run_id])
         except (RedisError, OSError) as error:  # it could not begin: nothing against the run
@@ -190,4 +194,8 @@ class LeaseWorker(Worker):
         """Cancel a run that is no longer ours; once, for a second cancel would cut its clean-up short."""
         if self._claims.pop(run_id, None) is not None:
             _log.warning("lease_lost", run_id=run_id)
-            self.tasks[run_id].cancel()
+            self._cancel(run_id)
+
+    def _cancel(self, run_id: str) -> None:
+        """Cancel a run. ARQ waits for it in `wait_for`, which at a second cancel would leave it behind."""
+        self.job_tasks.get(run_id, self.tasks[run_id]).cancel()

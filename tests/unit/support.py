@@ -25,6 +25,7 @@ from shared.runs import (
     TextPart,
     Usage,
 )
+from shared.tasks import end_tasks
 
 _T = TypeVar("_T")
 _START_S = 10.0
@@ -79,8 +80,7 @@ async def running(*parts: Coroutine[Any, Any, None]) -> AsyncIterator[None]:
         try:
             yield
         finally:
-            for task in tasks:
-                task.cancel()
+            await end_tasks(tasks)
 
 
 async def eventually(fact: Callable[[], _T], what: str, within_s: float = 15.0) -> _T:

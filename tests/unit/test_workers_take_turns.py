@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Callable, Coroutine
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -12,11 +13,16 @@ from arq.connections import ArqRedis
 from redis.exceptions import ConnectionError as RedisConnectionError
 
 from shared import redis_keys as keys
+from shared.agents import Agent
+from shared.event_writer import EventWriter
 from shared.redis import connect
 from shared.run_store import Claim, RunStore
 from shared.runs import RunState
+from shared.settings import Settings
 from shared.subscriber import Subscriber
+from shared.tasks import end_tasks
 from tests.unit.support import CANCELLED, COMPLETED, FAILED, Valkey, eventually, running, submit
+from worker.execute import Executor
 from worker.leases import LeaseWorker
 
 LEASE_MS, RENEW_S = 400, 0.1
@@ -51,16 +57,14 @@ class Worker:
     @asynccontextmanager
     async def alive(self) -> AsyncIterator[Worker]:
         """It works; leaving the block it dies without a word, and its leases lapse."""
-        async with running(
-            self.subscriber.run(), self.leases.renew(self.asked_to_cancel.append), self.leases.work()
-        ):
-            try:
+        parts = (self.subscriber.run(), self.leases.renew(self.asked_to_cancel.append), self.leases.work())
+        try:
+            async with running(*parts):
                 yield self
-            finally:
-                self.leases._claims.clear()  # nothing is given back
-                for task in list(self.leases.tasks.values()):
-                    task.cancel()
-                await asyncio.gather(*self.leases.tasks.values(), return_exceptions=True)
+        finally:
+            self.leases._claims.clear()  # nothing is given back
+            await end_tasks([*self.leases.job_tasks.values()])
+            await end_tasks([*self.leases.tasks.values()])
 
     async def _execute(self, claim: Claim) -> None:
         self.started.append(claim.run_id)
@@ -116,6 +120,15 @@ async def state_of(store: RunStore, run_id: str) -> RunState:
     status = await store.status(run_id)
     assert status is not None
     return status.state
+
+
+async def under_way(store: RunStore, run_ids: list[str]) -> None:
+    async with asyncio.timeout(15):
+        while True:
+            states = {await state_of(store, run_id) for run_id in run_ids}
+            if states == {RunState.RUNNING}:
+                return
+            await asyncio.sleep(0.005)
 
 
 async def all_ended(store: RunStore, run_ids: list[str], within_s: float = 15.0) -> set[RunState]:
@@ -216,8 +229,8 @@ async def test_a_dead_workers_runs_are_taken_over(store: RunStore, new_worker: M
     run_ids = [f"r{n}" for n in range(4)]
     for run_id in run_ids:
         await submit(store, run_id)
-    async with new_worker(hold).alive() as first:
-        await eventually(lambda: len(first.started) == 4, "all are under way")
+    async with new_worker(hold).alive():
+        await under_way(store, run_ids)
     async with new_worker().alive() as second:
         assert await all_ended(store, run_ids) == {RunState.COMPLETED}
         assert sorted(second.started) == run_ids
@@ -282,7 +295,7 @@ async def test_what_a_drain_cannot_finish_another_worker_gets(
     for run_id in run_ids:
         await submit(store, run_id)
     async with new_worker(hold).alive() as first:
-        await eventually(lambda: len(first.started) == 3, "all are under way")
+        await under_way(store, run_ids)
         await first.leases.drain(0.05)
         assert sorted(first.cancelled) == run_ids
         assert first.leases.busy == 0
@@ -290,6 +303,50 @@ async def test_what_a_drain_cannot_finish_another_worker_gets(
         async with new_worker().alive() as second:
             assert await all_ended(store, run_ids) == {RunState.COMPLETED}
             assert sorted(second.started) == run_ids
+
+
+async def test_a_drain_ends_even_a_run_whose_cancel_was_lost(
+    redis: ArqRedis, store: RunStore, new_worker: MakeWorker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def lose_a_cancel(worker: Worker, claim: Claim) -> None:
+        await worker.store.begin(claim, worker.name, ttl_s=60)
+        with suppress(asyncio.CancelledError):
+            await worker.go_on.wait()
+        await worker.go_on.wait()
+
+    monkeypatch.setattr("worker.leases._AGAIN_S", 0.1)
+    await submit(store, "r")
+    async with new_worker(lose_a_cancel).alive() as worker:
+        await under_way(store, ["r"])
+        async with asyncio.timeout(10):
+            await worker.leases.drain(0.05)
+        assert worker.cancelled == ["r"]
+        assert not await redis.exists(keys.lease("r"))
+
+
+async def test_a_cancel_that_was_lost_before_the_turn_is_heeded_there(
+    redis: ArqRedis, store: RunStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await submit(store, "r")
+    (claim,) = (await store.claim([keys.queue("a")], "w:1", 1)).claims
+    began, begin = asyncio.Event(), store.begin
+
+    async def begin_and_lose_a_cancel(*args: Any, **kwargs: Any) -> Any:
+        attempt = await begin(*args, **kwargs)
+        began.set()
+        with suppress(asyncio.CancelledError):
+            await asyncio.Event().wait()
+        return attempt
+
+    monkeypatch.setattr(store, "begin", begin_and_lose_a_cancel)
+    turns: Any = None  # it would raise
+    agents = {"a": Agent(name="a", directory=Path())}
+    executor = Executor(redis, store, EventWriter(redis), turns, agents, Settings(), "w")
+    task = asyncio.create_task(executor.execute(claim))
+    await began.wait()
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
 
 
 async def test_three_starts_without_an_end_are_enough(store: RunStore, new_worker: MakeWorker) -> None:
