@@ -30,7 +30,7 @@ check: setup  ## lint, format, types, layers, dependencies, spelling
 	$(BIN)/codespell
 
 test: setup  ## every test, against the real CLI and a real Valkey
-	$(BIN)/pytest $(ARGS)
+	$(BIN)/pytest -n 2 $(ARGS)
 
 bench: setup  ## measure the gateway beside the bare CLI; writes benchmarks/results.md
 	$(BIN)/python -m benchmarks $(ARGS)

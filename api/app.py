@@ -15,26 +15,62 @@ from litestar.exceptions import HTTPException
 from litestar.types import ControllerRouterHandler
 from redis.exceptions import RedisError
 
+from api.completions_control import completion_status, stop_completion
+from api.conversations import Conversations
 from api.docs import docs_page, openapi_config, openapi_json, static_files
 from api.errors import ApiError, ClientGoneError, unavailable
 from api.health import Drain, health, ready
 from api.openai.answer import envelope_of
 from api.openai.chat import create_chat_completion
+from api.openai.conversations import (
+    create_conversation,
+    delete_conversation,
+    list_conversations,
+    list_items,
+    retrieve_conversation,
+    retrieve_item,
+    update_conversation,
+)
 from api.openai.models import list_models, retrieve_model
+from api.projects import create_project, delete_project, list_projects, retrieve_project
 from api.runs import Runs
+from api.sessions import create_session, delete_session, list_sessions, retrieve_session, session_stats
+from shared.conversations import ConversationStore
 from shared.event_tail import EventHub
 from shared.redis import connect
 from shared.registry import CachedRegistry, RegistryStore
 from shared.run_store import RunStore
 from shared.settings import Settings
 from shared.tasks import end_tasks
+from shared.transcripts import TranscriptStore
+
+_TENANT = "default"
+"""Whose everything is, as long as there are no keys."""
 
 _log = structlog.get_logger(__name__)
 
 ROUTES: list[ControllerRouterHandler] = [
     create_chat_completion,
+    completion_status,
+    stop_completion,
     list_models,
     retrieve_model,
+    create_conversation,
+    list_conversations,
+    retrieve_conversation,
+    update_conversation,
+    delete_conversation,
+    list_items,
+    retrieve_item,
+    list_sessions,
+    create_session,
+    session_stats,
+    retrieve_session,
+    delete_session,
+    list_projects,
+    create_project,
+    retrieve_project,
+    delete_project,
     health,
     ready,
     docs_page,
@@ -49,6 +85,12 @@ def create_app(settings: Settings, drain: Drain) -> Litestar:
     hub = EventHub(redis)
     registry = CachedRegistry(RegistryStore(redis))
     runs = Runs(RunStore(redis, retention_s=settings.retention_s), hub, registry, settings)
+
+    conversations = Conversations(
+        ConversationStore(redis, settings.session_ttl_s),
+        TranscriptStore(redis, ttl_s=settings.session_ttl_s, max_bytes=settings.max_transcript_bytes),
+        registry,
+    )
 
     @asynccontextmanager
     async def lifespan(_: Litestar) -> AsyncGenerator[None, None]:
@@ -65,6 +107,8 @@ def create_app(settings: Settings, drain: Drain) -> Litestar:
         dependencies={
             "runs": _given(runs),
             "registry": _given(registry),
+            "conversations": _given(conversations),
+            "tenant": _given(_TENANT),
             "settings": _given(settings),
             "drain": _given(drain),
         },
@@ -105,7 +149,11 @@ def _http_error(request: Request[Any, Any, Any], error: HTTPException) -> Respon
         413: "The request body is too large.",
     }.get(error.status_code, error.detail)
     code = {404: "unknown_url", 405: "method_not_allowed", 413: "request_too_large"}.get(error.status_code)
-    answer = _api_error(request, ApiError(error.status_code, said, code=code))
+    param = None
+    match error.extra:
+        case [{"key": str(key), "message": str(why)}, *_]:  # a query parameter
+            param, said, code = key, f"Invalid '{key}': {why}.", "invalid_value"
+    answer = _api_error(request, ApiError(error.status_code, said, code=code, param=param))
     answer.headers.update(error.headers or {})  # 405 must say what is allowed (RFC 9110)
     return answer
 

@@ -12,11 +12,20 @@ from litestar.openapi import OpenAPIConfig
 from litestar.openapi.plugins import JsonRenderPlugin
 from litestar.static_files import create_static_files_router
 
+from api.openai.conversations import CreateConversation, UpdateConversation
 from api.openai.wire import ChatCompletion, ChatCompletionChunk, ChatRequest, ErrorEnvelope
+from api.sessions import CreateSession
 
 _STATIC = Path(__file__).parent / "static"
 _REF = "#/components/schemas/{name}"
 _CHAT = "/v1/chat/completions"
+_BODIES: dict[str, type[msgspec.Struct]] = {
+    _CHAT: ChatRequest,
+    "/v1/conversations": CreateConversation,
+    "/v1/conversations/{conversation_id}": UpdateConversation,
+    "/v1/sessions": CreateSession,
+}
+"""What is sent to each POST."""
 
 static_files = create_static_files_router(
     path="/docs/static", directories=[_STATIC / "swagger-ui"], include_in_schema=False
@@ -55,12 +64,15 @@ async def docs_page() -> str:
 
 
 def complete(document: dict[str, Any]) -> dict[str, Any]:
-    """Add the schemas of chat completions to Litestar's document."""
-    kinds = [ChatRequest, ChatCompletion, ChatCompletionChunk, ErrorEnvelope]
+    """Add the bodies that handlers decode by themselves, and the answers of chat completions."""
+    bodies = _BODIES.values()
+    kinds = [ChatRequest, ChatCompletion, ChatCompletionChunk, ErrorEnvelope, *bodies]
     _, schemas = msgspec.json.schema_components(kinds, ref_template=_REF)
     document.setdefault("components", {}).setdefault("schemas", {}).update(schemas)
+    for path, kind in _BODIES.items():
+        content = {"application/json": {"schema": _ref(kind.__name__)}}
+        document["paths"][path]["post"]["requestBody"] = {"required": path == _CHAT, "content": content}
     chat = document["paths"][_CHAT]["post"]
-    chat["requestBody"] = {"required": True, "content": {"application/json": {"schema": _ref("ChatRequest")}}}
     chat["responses"] = {
         "200": {
             "description": "The answer, or with `stream` its chunks as server-sent events.",
@@ -69,11 +81,15 @@ def complete(document: dict[str, Any]) -> dict[str, Any]:
                 "text/event-stream": {"schema": _ref("ChatCompletionChunk")},
             },
         },
-        "default": {
-            "description": "An error in OpenAI's envelope.",
-            "content": {"application/json": {"schema": _ref("ErrorEnvelope")}},
-        },
     }
+    for path, operations in document["paths"].items():
+        if path.startswith("/v1/"):
+            for operation in operations.values():
+                operation["responses"].pop("400", None)  # Litestar's own words for an error
+                operation["responses"]["default"] = {
+                    "description": "An error in OpenAI's envelope.",
+                    "content": {"application/json": {"schema": _ref("ErrorEnvelope")}},
+                }
     return document
 
 

@@ -6,7 +6,7 @@ import msgspec
 
 from api.errors import ApiError
 from shared.agents import CLAUDE_ALIASES, is_claude_model
-from shared.registry import Registry
+from shared.registry import CachedRegistry, Registry
 
 
 class Choice(msgspec.Struct, frozen=True):
@@ -14,6 +14,14 @@ class Choice(msgspec.Struct, frozen=True):
 
     agent: str
     claude_model: str | None = None
+
+
+async def choose(model: str, registry: CachedRegistry, default_agent: str | None) -> Choice:
+    """`resolve` by the registry as it was a moment ago and, if that will not do, as it is now."""
+    try:
+        return resolve(model, await registry.look(), default_agent)
+    except ApiError:
+        return resolve(model, await registry.look(fresh=True), default_agent)
 
 
 def resolve(model: str, registry: Registry, default_agent: str | None) -> Choice:

@@ -13,8 +13,9 @@ from redis.exceptions import RedisError
 
 from api.errors import ApiError
 from shared.event_tail import EventHub
+from shared.prefix import prefix_of
 from shared.registry import CachedRegistry
-from shared.run_store import QueueFullError, RunStore
+from shared.run_store import QueueFullError, RunStatus, RunStore
 from shared.runs import (
     ErrorKind,
     LoggedEvent,
@@ -61,6 +62,8 @@ class Runs:
     async def submit(self, request: RunRequest) -> AcceptedRun:
         """Queue a run; raises `ApiError` when no worker serves its agent or the queue is full."""
         await self._require_worker(request.agent)
+        if request.history:
+            request = msgspec.structs.replace(request, prefix=prefix_of(request))
         run_id = new_run_id()
         ttl_s = self._settings.queue_timeout_s + (request.timeout_s or self._settings.run_timeout_s)
         try:
@@ -105,6 +108,16 @@ class Runs:
                 _log.warning("tail_interrupted", run_id=run.id, error=str(error))
             yield []
             await asyncio.sleep(_OUTAGE_POLL_S)
+
+    async def status(self, run_id: str, tenant: str) -> RunStatus | None:
+        """Where a tenant's run is; `None` when the tenant has no such run (any more)."""
+        status = await self._store.status(run_id)
+        return status if status is not None and status.tenant == tenant else None
+
+    async def stop(self, run_id: str, agent: str) -> bool:
+        """Stop a run on its client's request; `False` when it was over already."""
+        reason = "The run was stopped on request."
+        return await self._store.stop(run_id, agent, RunCancelled(reason=reason), reason)
 
     def abandon(self, run: AcceptedRun) -> None:
         """Cancel a run nobody waits for any more; returns at once, even in a task being cancelled."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import shutil
 import time
 from pathlib import Path
 from typing import cast
@@ -14,7 +15,6 @@ from benchmarks.reply import CLI, Reply, Tap
 from benchmarks.results import Cpu
 from benchmarks.side import cpu_s
 from benchmarks.stack import Stack
-from shared.runs import RunRequest, TextPart
 from worker.claude.home import Homes
 from worker.claude.launch import Launch, Launcher
 
@@ -46,11 +46,12 @@ class Bare:
         """Spawn a CLI, initialize it, give it one user frame, and read until it has exited."""
         reply.began_ns = time.monotonic_ns()
         async with self._slots:
-            request = RunRequest(agent=self._stack.agent.name, prompt=(TextPart(prompt),))
-            home = self._homes.home(request.tenant, request.agent)
-            with self._homes.scratch() as scratch:
-                launch = self._launcher.plan(request, self._stack.agent, home, scratch, None)
-                await self._run(launch, prompt, reply)
+            home = self._homes.home("default", self._stack.agent.name)
+            scratch = self._homes.scratch()
+            try:
+                await self._run(self._launcher.plan(self._stack.agent, home, scratch), prompt, reply)
+            finally:
+                shutil.rmtree(scratch, ignore_errors=True)
         reply.require_whole()
 
     def cpu(self) -> Cpu:

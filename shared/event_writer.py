@@ -37,6 +37,7 @@ class EventWriter:
 
     def __init__(self, redis: Redis) -> None:
         self._redis = redis
+        self._loop = asyncio.get_running_loop()  # kept: on Python 3.11 each look-up is a system call
         self._wire: RedisWire | None = None
         self._pending: deque[tuple[str, str, bytes]] = deque()
         """What is not yet acknowledged; the first `_in_flight` of it has been sent."""
@@ -91,7 +92,7 @@ class EventWriter:
             delay_s = min(2 * delay_s, _LONGEST_RETRY_S)
 
     def _leave_soon(self) -> None:
-        loop = asyncio.get_running_loop()
+        loop = self._loop
         due = self._left_at + _GATHER_S
         if loop.time() >= due:
             self._leaving = loop.call_soon(self._send_now)
@@ -113,10 +114,9 @@ class EventWriter:
             commands.append(("PUBLISH", name, event_id.encode() + b" " + data))
         wire.send(commands)
         self._in_flight += len(batch)
-        loop = asyncio.get_running_loop()
-        self._left_at = loop.time()
+        self._left_at = self._loop.time()
         if self._asking is None:
-            self._asking = loop.call_later(_ANSWERS_S, wire.take_replies)
+            self._asking = self._loop.call_later(_ANSWERS_S, wire.take_replies)
 
     def _on_reply(self, reply: Any) -> None:
         """Count an answer: two for each event, `XADD`'s first. One refusal is as good as done.

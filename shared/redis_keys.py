@@ -6,6 +6,9 @@ all of it lives on one Redis (primary), not on a cluster.
 
 from __future__ import annotations
 
+import hashlib
+from urllib.parse import quote, unquote
+
 from arq.constants import in_progress_key_prefix, job_key_prefix, retry_key_prefix
 
 WORKERS = "backline:workers"
@@ -15,9 +18,13 @@ AGENTS = "backline:agents"
 
 LEASE_MS = 8_000
 """A worker silent for this long has lost its runs."""
+AFFINITY_MS = 150
+"""How long a run waits for the worker that has its conversation live, before any other may take it."""
 RENEW_S = 2.0
 """How often a worker renews its leases and its own record."""
 AGENTS_TTL_MS = 7 * 24 * 3_600_000
+DROP = "drop "
+"""Before a session's id on a control channel: end the idle process that holds it."""
 RUN_SLACK_MS = 3_600_000
 """A run's record outlives its own deadlines by this much, so that a late reader still finds why it ended."""
 
@@ -48,8 +55,43 @@ def worker(worker_id: str) -> str:
 
 
 def control(worker_id: str) -> str:
-    """Channel on which a worker hears the ids of runs to cancel."""
+    """Channel on which a worker hears the ids of runs to cancel, and of sessions to drop."""
     return f"backline:control:{worker_id}"
+
+
+def own_queue(worker_id: str) -> str:
+    """ARQ queue of one worker, for conversations it holds live; no agent's name begins with `@`."""
+    return queue(f"@{worker_id}")
+
+
+def prefix(prefix_hash: str) -> str:
+    """Hash: the session that holds exactly this history, the place in it, and the worker that has it live."""
+    return f"backline:prefix:{prefix_hash}"
+
+
+def conversation(tenant: str, conversation_id: str) -> str:
+    """Hash: a conversation's record (`shared.conversations`)."""
+    return f"backline:conversation:{owner(tenant)}:{conversation_id}"
+
+
+def conversations(tenant: str) -> str:
+    """Sorted set of a tenant's conversation ids by when they were last used (ms, Redis clock)."""
+    return f"backline:conversations:{owner(tenant)}"
+
+
+def session(tenant: str, session_id: str) -> str:
+    """Hash: a session's record; of a deleted one only the field `gone`, which shuts out its last turn."""
+    return f"backline:session:{owner(tenant)}:{session_id}"
+
+
+def sessions(tenant: str, agent: str = "") -> str:
+    """Sorted set of a tenant's session ids, all or one agent's, by when they were last used (ms)."""
+    return f"backline:sessions:{owner(tenant)}:{agent}"
+
+
+def owner(tenant: str) -> str:
+    """A tenant as part of a name: of fixed length, and telling nothing."""
+    return hashlib.sha256(tenant.encode()).hexdigest()[:16]
 
 
 def job(run_id: str) -> str:
@@ -65,3 +107,48 @@ def lease(run_id: str) -> str:
 def retry(run_id: str) -> str:
     """ARQ's count of starts."""
     return retry_key_prefix + run_id
+
+
+def encoded(text: str) -> str:
+    """`text` as one part of a name: what it holds can never be taken for a separator."""
+    return quote(text, safe="", errors="surrogatepass")
+
+
+def decoded(part: str) -> str:
+    """What `encoded` was given."""
+    return unquote(part, errors="surrogatepass")
+
+
+def transcripts(project_key: str, session_id: str) -> str:
+    """Prefix of every name of one session's transcripts."""
+    return f"backline:transcript:{encoded(project_key)}:{encoded(session_id)}:"
+
+
+def transcript_chunks(project_key: str, session_id: str, subpath: str | None = None) -> str:
+    """List: a transcript's entries, oldest first, in compressed chunks. Lives as long as the store says."""
+    return f"{_transcript(project_key, session_id, subpath)}chunks"
+
+
+def transcript_index(project_key: str, session_id: str, subpath: str | None = None) -> str:
+    """Hash: a transcript's sizes and the digests of its uuids. Lives and goes with the chunks."""
+    return f"{_transcript(project_key, session_id, subpath)}index"
+
+
+def transcript_subpaths(project_key: str, session_id: str) -> str:
+    """Set of a session's (encoded) subpaths; outlives the transcripts it names by up to a quarter."""
+    return f"{transcripts(project_key, session_id)}subpaths"
+
+
+def transcript_mtimes(project_key: str) -> str:
+    """Sorted set of a project's (encoded) session ids by the last append to the main transcript (ms)."""
+    return f"backline:transcripts:{encoded(project_key)}:mtimes"
+
+
+def transcript_expiries(project_key: str) -> str:
+    """Sorted set of the same by when their transcripts lapse (ms)."""
+    return f"backline:transcripts:{encoded(project_key)}:expiries"
+
+
+def _transcript(project_key: str, session_id: str, subpath: str | None) -> str:
+    prefix = transcripts(project_key, session_id)
+    return prefix if subpath is None else f"{prefix}{encoded(subpath)}:"

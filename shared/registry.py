@@ -22,7 +22,10 @@ class AgentRecord(msgspec.Struct, frozen=True):
 
 
 class WorkerRecord(msgspec.Struct, frozen=True):
-    """A live worker: its agents in the operator's order, its slots and how many are busy."""
+    """A live worker: its agents in the operator's order, its slots and how many are busy.
+
+    `live` is how many conversations it keeps in idle processes.
+    """
 
     id: str
     host: str
@@ -30,6 +33,7 @@ class WorkerRecord(msgspec.Struct, frozen=True):
     slots: int
     busy: int
     cli_version: str
+    live: int = 0
 
 
 class Registry(msgspec.Struct, frozen=True):

@@ -64,11 +64,14 @@ class Attempt(msgspec.Struct, frozen=True):
 
 
 class RunStatus(msgspec.Struct, frozen=True):
-    """Where a run is; `is_held` says that some worker's lease on it lives."""
+    """Where a run is; `is_held` says that some worker's lease on it lives. `created_ms` is Redis's clock."""
 
     state: RunState
     attempt: int
     is_held: bool
+    tenant: str = ""
+    agent: str = ""
+    created_ms: int = 0
 
 
 class RunStore:
@@ -87,7 +90,7 @@ class RunStore:
         job = serialize_job(JOB_FUNCTION, (run_id,), {}, None, 0, serializer=msgspec.msgpack.encode)
         status, created_ms, waiting = await self._scripts(
             "submit",
-            [keys.run(run_id), keys.job(run_id), keys.queue(request.agent)],
+            [keys.run(run_id), keys.job(run_id), keys.queue(request.agent), keys.prefix(request.prefix)],
             [
                 run_id,
                 encode_request(request),
@@ -95,19 +98,26 @@ class RunStore:
                 queue_limit,
                 int(ttl_s * 1000) + keys.RUN_SLACK_MS + self._retention_ms,
                 keys.doorbell(request.agent),
+                keys.worker(""),
+                keys.own_queue(""),
+                keys.doorbell("@"),
+                keys.AFFINITY_MS,
+                request.tenant,
+                request.agent,
             ],
         )
         if status < 0:
             raise QueueFullError(f"{waiting} runs of {request.agent!r} are waiting.")
         return Submitted(created_ms=created_ms, waiting=waiting)
 
-    async def claim(self, queues: Sequence[str], token: str, limit: int) -> Claimed:
-        """Take up to `limit` due runs off `queues`, the first queue first."""
-        answer = await self._scripts("claim", queues, [token, keys.LEASE_MS, limit, keys.lease("")])
+    async def claim(self, queues: Sequence[str], token: str, limit: int, *, worker_id: str = "") -> Claimed:
+        """Take up to `limit` runs: those offered to `worker_id`, then due ones off `queues`, in order."""
+        args: list[str | int] = [token, keys.LEASE_MS, limit, keys.lease(""), keys.run("")]
+        answer = await self._scripts("claim", [keys.own_queue(worker_id), *queues], args)
         claims = tuple(
             Claim(
                 run_id=answer[i].decode(),
-                queue=queues[answer[i + 1] - 1],
+                queue=answer[i + 1].decode(),
                 token=token,
                 score=int(float(answer[i + 2])),
             )
@@ -178,12 +188,19 @@ class RunStore:
     async def status(self, run_id: str) -> RunStatus | None:
         """Where a run is; `None` when there is no such run (any more)."""
         async with self._redis.pipeline(transaction=True) as pipe:
-            pipe.hmget(keys.run(run_id), ["state", "attempt"])
+            pipe.hmget(keys.run(run_id), ["state", "attempt", "tenant", "agent", "created"])
             pipe.exists(keys.lease(run_id))
-            (state, attempt), is_held = await pipe.execute()
+            (state, attempt, tenant, agent, created), is_held = await pipe.execute()
         if state is None:
             return None
-        return RunStatus(state=RunState(state.decode()), attempt=int(attempt), is_held=bool(is_held))
+        return RunStatus(
+            state=RunState(state.decode()),
+            attempt=int(attempt),
+            is_held=bool(is_held),
+            tenant=(tenant or b"").decode(),
+            agent=(agent or b"").decode(),
+            created_ms=int(created),
+        )
 
 
 def _run_keys(run_id: str, queue: str) -> list[str]:

@@ -83,6 +83,14 @@ class RunRequest(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     tenant: str = "default"
     request_id: str = ""
     timeout_s: float | None = None
+    prefix: str = ""
+    """Hash of the history (`shared.prefix`); empty when there is none."""
+    conversation: str = ""
+    """Id of the stored conversation that this turn is added to; empty when the client named none."""
+    session: str = ""
+    """The one session to go on from: the history is what it holds up to `head`, and nothing else will do."""
+    head: str = ""
+    """Id of the session's transcript entry to go on from; empty when only a live process can hold it."""
     version: int = REQUEST_VERSION
 
 
@@ -118,6 +126,7 @@ class ErrorKind(StrEnum):
     RUN_TIMEOUT = "run_timeout"
     SILENT = "silent"
     WORKER_LOST = "worker_lost"
+    SESSION_GONE = "session_gone"
     INTERNAL = "internal"
 
 

@@ -9,7 +9,22 @@ from typing import Any
 from redis.asyncio import Redis
 from redis.commands.core import AsyncScript
 
-_NAMES = ("announce", "begin", "claim", "finish", "registry", "release", "renew", "stop", "submit")
+_NAMES = (
+    "announce",
+    "begin",
+    "claim",
+    "finish",
+    "record_create",
+    "record_page",
+    "record_update",
+    "registry",
+    "release",
+    "renew",
+    "session_delete",
+    "session_save",
+    "stop",
+    "submit",
+)
 
 Value = str | bytes | int
 

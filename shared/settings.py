@@ -41,6 +41,24 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     """Names of environment variables agents may see, beside the allow-list."""
     upstream_retries: Annotated[int, Meta(ge=0, le=10)] = 2
     """How often the CLI repeats a failed model call before the run fails."""
+    warm: Annotated[int, Meta(ge=0, le=64)] | None = None
+    """Spare processes kept per agent; unset: as many as recent demand needs, at least one."""
+    max_live: Annotated[int, Meta(ge=0)] = 64
+    """Idle conversations kept in live processes on this worker."""
+    max_live_per_tenant: Annotated[int, Meta(ge=0)] = 64
+    """The same for one tenant's."""
+    memory_budget_bytes: Annotated[int, Meta(ge=1)] | None = None
+    """What all CLI processes of this worker may hold together; unset: half of the machine's memory."""
+    max_process_bytes: Count = 700 * 1024 * 1024
+    """A process beyond this is not kept for another turn."""
+    max_turns_per_process: Count = 50
+    """A process is not kept beyond this many turns."""
+    session_idle_s: Seconds = 900.0
+    """A live conversation that says nothing for this long leaves its process; its transcript stays."""
+    session_ttl_s: Seconds = 7 * 24 * 3600.0
+    """How long a conversation's transcript can be gone on with after its last turn."""
+    max_transcript_bytes: Count = 32 * 1024 * 1024
+    """Stored (compressed) size beyond which a conversation is no longer mirrored."""
     run_timeout_s: Seconds = 1800.0
     """A run may take this long, from its start on a worker."""
     start_timeout_s: Seconds = 30.0
@@ -57,6 +75,8 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     """How long the status line waits for the first output, so that an early failure has its own status."""
     keepalive_s: Seconds = 10.0
     """The longest silence on an open stream before a comment is sent."""
+    history_limit: Count = 2000
+    """Messages a request may have."""
     max_body_bytes: Count = 32 * 1024 * 1024
     retention_s: Seconds = 3600.0
     """How long a finished run and its events can still be read."""

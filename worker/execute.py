@@ -103,9 +103,8 @@ class Executor:
 
     async def _turn(self, claim: Claim, attempt: Attempt, stop: Stop) -> None:
         reporter = _Reporter(self._writer, attempt, lambda event: self._end(claim, attempt.number, event))
-        agent = self._agents[attempt.request.agent]
         try:
-            await self._turns.run(attempt.request, agent, reporter, stop)
+            await self._turns.run(attempt.request, reporter, stop)
         except Exception:  # noqa: BLE001 - whatever it is, the run must end
             _log.exception("turn_failed", run_id=attempt.run_id)
             said = "The worker failed on this run; its log has the details."

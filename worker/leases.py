@@ -156,7 +156,7 @@ class LeaseWorker(Worker):
         free = self.max_jobs - self.job_counter
         if self.allow_pick_jobs and free > 0:
             token = f"{self._worker_id}:{next(self._claim_numbers)}"
-            claimed = await self._store.claim(list(self._queues), token, free)
+            claimed = await self._store.claim(list(self._queues), token, free, worker_id=self._worker_id)
             for claim in claimed.claims:
                 self._start(claim)
             if claimed.next_due_s is not None:

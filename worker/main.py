@@ -28,8 +28,12 @@ from shared.tasks import end_tasks
 from shared.telemetry import configure_logs
 from worker.claude.home import Homes
 from worker.claude.launch import CliNotFoundError, Launcher, find_cli
+from worker.claude.live import LiveProcess
 from worker.execute import Executor
 from worker.leases import LeaseWorker
+from worker.pool import Owner, Pool
+from worker.processes import Processes
+from worker.sessions import Sessions
 from worker.turn import Turns
 
 _VERSION_S = 20.0
@@ -87,8 +91,14 @@ class _Worker:
         login = Path(
             environ.get("CLAUDE_CONFIG_DIR") or Path(environ.get("HOME", "~")).expanduser() / ".claude"
         )
-        turns = Turns(settings, Launcher(cli, settings, environ), Homes(settings.data_dir, login))
         by_name = {agent.name: agent for agent in agents}
+        sessions = Sessions(self._redis, settings, self._id)
+        self._pool = Pool(settings, by_name, cli, self._spare, sessions.forget)
+        homes = Homes(settings.data_dir, login)
+        homes.sweep()
+        self._processes = Processes(Launcher(cli, settings, environ), homes, self._pool, sessions)
+        self._by_name = by_name
+        turns = Turns(settings, by_name, self._processes, self._pool, sessions)
         self._executor = Executor(self._redis, store, self._writer, turns, by_name, settings, self._id)
         self._leases = LeaseWorker(
             self._redis,
@@ -100,6 +110,7 @@ class _Worker:
             self._executor.give_up,
         )
         self._registry = RegistryStore(self._redis)
+        self._drops: asyncio.Queue[str] = asyncio.Queue()
 
     async def run(self) -> None:
         stop = asyncio.Event()
@@ -120,7 +131,13 @@ class _Worker:
 
     async def _work_until(self, stop: asyncio.Event) -> None:
         subscriber = Subscriber(self._redis, self._on_message, lambda _: self._leases.ring())
-        subscriber.add([keys.control(self._id), *(keys.doorbell(agent.name) for agent in self._agents)])
+        subscriber.add(
+            [
+                keys.control(self._id),
+                keys.doorbell(f"@{self._id}"),
+                *(keys.doorbell(agent.name) for agent in self._agents),
+            ]
+        )
         async with asyncio.TaskGroup() as group:
             parts = [
                 self._writer.run(),
@@ -128,19 +145,35 @@ class _Worker:
                 self._announce(),
                 self._leases.renew(self._executor.cancel),
                 self._leases.work(),
+                self._pool.run(),
+                self._drop(),
             ]
             tasks = [group.create_task(part) for part in parts]
             _log.info("worker_ready", worker=self._id, agents=[a.name for a in self._agents])
             await stop.wait()
             _log.info("worker_draining", busy=self._leases.busy)
             await self._leases.drain(self._settings.drain_timeout_s)
+            await self._pool.close()
             await end_tasks(tasks)
+
+    async def _spare(self, owner: Owner) -> LiveProcess:
+        return await self._processes.spare(owner, self._by_name[owner.agent])
 
     def _on_message(self, channel: bytes, data: bytes) -> None:
         if channel == keys.control(self._id).encode():
-            self._executor.cancel(data.decode())
+            wish = data.decode()
+            if wish.startswith(keys.DROP):
+                self._drops.put_nowait(wish.removeprefix(keys.DROP))
+            else:
+                self._executor.cancel(wish)
         else:
             self._leases.ring()
+
+    async def _drop(self) -> None:
+        """End the live processes of sessions that were deleted."""
+        while True:
+            session_id = await self._drops.get()
+            await self._pool.drop(lambda process, gone=session_id: process.session_id == gone)  # type: ignore[misc]
 
     async def _announce(self) -> None:
         records = [describe(agent) for agent in self._agents]
@@ -151,6 +184,7 @@ class _Worker:
                 agents=tuple(agent.name for agent in self._agents if self._leases.allow_pick_jobs),
                 slots=self._settings.slots,
                 busy=self._leases.busy,
+                live=self._pool.live_count,
                 cli_version=self._cli_version,
             )
             try:

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from contextlib import suppress
-from pathlib import Path
+from collections.abc import Mapping
 from typing import Protocol
 
 import structlog
@@ -13,22 +12,21 @@ from shared.agents import Agent
 from shared.runs import (
     ErrorKind,
     RunCancelled,
+    RunCompleted,
     RunError,
     RunEvent,
     RunFailed,
     RunRequest,
     TerminalEvent,
-    Turn,
 )
 from shared.settings import Settings
-from worker.claude.home import Homes, trust
-from worker.claude.launch import Launch, Launcher
-from worker.claude.process import ClaudeProcess, CliNotStartedError
-from worker.claude.transcript import content_of, split_history, transcript_of, user_frame
-from worker.claude.translate import Translator, Wish, is_result
+from worker.claude.process import CliNotStartedError
+from worker.claude.translate import Translator, Wish
+from worker.pool import Pool
+from worker.processes import Found, Processes
+from worker.sessions import SessionGoneError, Sessions
 
 _INTERRUPT_GRACE_S = 0.5
-_EXIT_GRACE_S = 2.0
 
 _log = structlog.get_logger(__name__)
 
@@ -79,127 +77,144 @@ class Stop:
 
 
 class Turns:
-    """Runs turns on this host; each has a process of its own, gone when the turn is over."""
+    """Runs turns on this host, each in the process that suits its conversation best."""
 
-    def __init__(self, settings: Settings, launcher: Launcher, homes: Homes) -> None:
+    def __init__(
+        self,
+        settings: Settings,
+        agents: Mapping[str, Agent],
+        processes: Processes,
+        pool: Pool,
+        sessions: Sessions,
+    ) -> None:
         self._settings = settings
-        self._launcher = launcher
-        self._homes = homes
+        self._agents = agents
+        self._processes = processes
+        self._pool = pool
+        self._sessions = sessions
 
-    async def run(self, request: RunRequest, agent: Agent, reporter: Reporter, stop: Stop) -> None:
+    async def run(self, request: RunRequest, reporter: Reporter, stop: Stop) -> None:
         """Run `request`: say its events as they come, and conclude with the terminal one.
 
-        Returns when the process and its tree are gone, which is some time after the conclusion.
+        Returns when the process is kept for the next turn, or is gone with its tree.
         """
+        agent = self._agents[request.agent]
         try:
-            home = self._homes.home(request.tenant, agent.name)
-            trust(home, agent.directory)
-            with self._homes.scratch() as scratch:
-                transcript = _write_transcript(request, scratch)
-                launch = self._launcher.plan(request, agent, home, scratch, transcript)
-                await _Turn(request, self._settings, reporter, stop).run(launch)
+            found = await self._processes.find(request, agent)
+            event = await self._take(found, request, reporter, stop)
+            if event is None:  # a kept process had died unseen, and nobody has heard of it
+                found = await self._processes.make(request, agent)
+                await self._take(found, request, reporter, stop)
+        except SessionGoneError as error:
+            await reporter.conclude(RunFailed(error=RunError(ErrorKind.SESSION_GONE, str(error))))
         except (CliNotStartedError, OSError) as error:
             await reporter.conclude(RunFailed(error=RunError(ErrorKind.CLI_NOT_STARTED, str(error))))
 
+    async def _take(
+        self, found: Found, request: RunRequest, reporter: Reporter, stop: Stop
+    ) -> TerminalEvent | None:
+        """Take one turn in the process found; `None`, with nothing said, when it was already dead."""
+        turn = _Turn(found, request, self._settings, reporter, stop)
+        process, is_kept = found.process, False
+        try:
+            event = await turn.run()
+            if found.was_kept and turn.found_it_dead:
+                return None
+            if turn.may_be_kept(event):
+                is_saved = await self._sessions.save(request, turn.answer, process, event.usage.cost_usd)
+                is_kept = is_saved and self._pool.keep(process)
+            await reporter.conclude(event)
+            return event
+        finally:
+            if not is_kept:
+                await self._pool.discard(process, is_clean=turn.is_clean, sweep=turn.needs_sweep)
+
 
 class _Turn:
-    def __init__(self, request: RunRequest, settings: Settings, reporter: Reporter, stop: Stop) -> None:
+    def __init__(
+        self, found: Found, request: RunRequest, settings: Settings, reporter: Reporter, stop: Stop
+    ) -> None:
+        self._process = found.process
+        self._seeds = found.seeds
         self._request = request
         self._settings = settings
         self._reporter = reporter
         self._stop = stop
-        self._translator = Translator()
-        self._process: ClaudeProcess
+        self._translator = Translator(found.process.cost_usd)
         self._tasks = asyncio.TaskGroup()
         self._is_started = False
-        self._is_seeding = False
+        self._has_spoken = False
         self._is_held_up = False
-        self._seeded = asyncio.Event()
         self._over = asyncio.Event()
         self._clock = asyncio.get_running_loop().time
         self._heard_at = self._clock()
 
-    async def run(self, launch: Launch) -> None:
-        self._process = await ClaudeProcess.start(
-            launch.argv,
-            cwd=launch.cwd,
-            env=launch.env,
-            marker=launch.marker,
-            on_lines=self._hear,
-            on_close=self._closed,
-        )
-        is_clean = False
-        try:
-            async with self._tasks as tasks:
-                helpers = [tasks.create_task(self._watch()), tasks.create_task(self._start())]
-                await self._over.wait()
-                for helper in helpers:
-                    helper.cancel()
-            is_clean = self._translator.wish is Wish.END and self._stop.event is None
-            await self._reporter.conclude(self._terminal())
-        finally:
-            needs_sweep = not is_clean or self._translator.used_tools
-            ending = asyncio.ensure_future(
-                self._process.end(grace_s=_EXIT_GRACE_S if is_clean else 0.0, sweep=needs_sweep)
-            )
-            while (
-                not ending.done()
-            ):  # bounded; a cancel here (the lease is gone by now) would leave a process
-                with suppress(asyncio.CancelledError):
-                    await asyncio.shield(ending)
+    async def run(self) -> TerminalEvent:
+        self._process.on_lines, self._process.on_close = self._hear, self._closed
+        if self._process.has_ended:
+            self._over.set()
+        async with self._tasks as tasks:
+            helpers = [tasks.create_task(self._watch()), tasks.create_task(self._start())]
+            await self._over.wait()
+            for helper in helpers:
+                helper.cancel()
+        self._process.cost_usd = self._translator.total_cost_usd
+        return self._terminal()
+
+    @property
+    def answer(self) -> str:
+        return self._translator.answer
+
+    @property
+    def is_clean(self) -> bool:
+        """Whether the CLI ended the turn by itself."""
+        return self._translator.wish is Wish.END and self._stop.event is None
+
+    @property
+    def needs_sweep(self) -> bool:
+        """Whether tools may have left processes behind."""
+        return not self.is_clean or self._translator.used_tools
+
+    @property
+    def found_it_dead(self) -> bool:
+        """Whether the process was gone before it said anything."""
+        return self._process.has_ended and not self._has_spoken and self._stop.event is None
+
+    def may_be_kept(self, event: TerminalEvent) -> bool:
+        """Whether the process now holds just what the client has seen."""
+        is_whole = isinstance(event, RunCompleted) and event.finish == "stop"
+        return self.is_clean and is_whole and self._process.launch.is_mirrored
 
     async def _start(self) -> None:
-        """Initialize the CLI and give it the prompt."""
-        initialize: dict[str, object] = {"subtype": "initialize", "hooks": None}
-        if self._request.system:
-            initialize["appendSystemPrompt"] = self._request.system
+        """Claim the process, tell it what it does not know yet, and ask."""
         try:
-            await self._process.request(initialize, timeout_s=self._settings.start_timeout_s)
+            if not self._process.is_claimed:
+                await self._process.claim(self._request, timeout_s=self._settings.start_timeout_s)
+            self._is_started = True
+            await self._process.seed(self._seeds)
+            await self._process.ask(self._request)
         except (TimeoutError, CliNotStartedError) as error:
-            said = str(error) or f"No answer within {self._settings.start_timeout_s:g} s."
-            self._stop.ask(RunFailed(error=RunError(ErrorKind.CLI_NOT_STARTED, self._with_stderr(said))))
-            return
-        self._is_started = True
-        _, seeds = split_history(self._request)
-        for turn in seeds:
-            await self._seed(turn)
-        self._process.send(user_frame(self._request.prompt))
-
-    async def _seed(self, turn: Turn) -> None:
-        """Put one turn of history into the conversation; the CLI acknowledges a user's with a `result`."""
-        if turn.role == "assistant":
-            message = {"role": "assistant", "content": content_of(turn.parts)}
-            self._process.send({"type": "assistant", "message": message, "parent_tool_use_id": None})
-            return
-        self._seeded.clear()
-        self._is_seeding = True
-        self._process.send({**user_frame(turn.parts), "shouldQuery": False})
-        await self._seeded.wait()
+            if not self._process.has_ended:
+                said = str(error) or f"No answer within {self._settings.start_timeout_s:g} s."
+                self._stop.ask(RunFailed(error=RunError(ErrorKind.CLI_NOT_STARTED, self._with_stderr(said))))
 
     def _hear(self, lines: list[bytes]) -> None:
         """Translate what the CLI says and pass it on: the token path."""
         self._heard_at = self._clock()
-        if self._is_seeding:
-            self._hear_seed(lines)
-            return
         translator = self._translator
         for line in lines:
             if self._over.is_set():
                 return
             for event in translator.feed(line):
+                self._has_spoken = True
                 self._reporter.say(event)
             if translator.wish is Wish.INTERRUPT:
                 translator.wish = Wish.GO_ON
-                self._process.interrupt()
+                self._process.process.interrupt()
             elif translator.wish is Wish.END:
                 self._over.set()
         if self._reporter.is_full and not self._is_held_up:
             self._tasks.create_task(self._hold_up())
-
-    def _hear_seed(self, lines: list[bytes]) -> None:
-        if any(is_result(line) for line in lines):
-            self._is_seeding = False
-            self._seeded.set()
 
     def _closed(self, why: str | None) -> None:
         if why is not None:
@@ -209,9 +224,9 @@ class _Turn:
     async def _hold_up(self) -> None:
         """Let the CLI wait while Redis is away or behind."""
         self._is_held_up = True
-        self._process.pause()
+        self._process.process.pause()
         await self._reporter.room()
-        self._process.resume()
+        self._process.process.resume()
         self._is_held_up = False
 
     async def _watch(self) -> None:
@@ -228,9 +243,9 @@ class _Turn:
             elif self._clock() >= self._heard_at + self._settings.idle_timeout_s:
                 said = f"The agent said nothing for {self._settings.idle_timeout_s:g} s."
                 self._stop.ask(RunFailed(error=RunError(ErrorKind.SILENT, said)))
-        self._process.interrupt()
+        self._process.process.interrupt()
         await asyncio.sleep(_INTERRUPT_GRACE_S)
-        await self._process.end()
+        await self._process.process.end()
 
     def _terminal(self) -> TerminalEvent:
         usage = self._translator.usage
@@ -242,20 +257,11 @@ class _Turn:
         if self._translator.skipped_lines:
             _log.warning("cli_lines_skipped", count=self._translator.skipped_lines)
         said = self._with_stderr(
-            f"The Claude CLI ended without a result (exit code {self._process.exit_code})."
+            f"The Claude CLI ended without a result (exit code {self._process.process.exit_code})."
         )
         kind = ErrorKind.CLI_DIED if self._is_started else ErrorKind.CLI_NOT_STARTED
         return self._translator.terminal() or RunFailed(error=RunError(kind, said), usage=usage)
 
     def _with_stderr(self, said: str) -> str:
-        tail = self._process.stderr_tail
+        tail = self._process.process.stderr_tail
         return f"{said} It wrote: {tail[-500:]}" if tail else said
-
-
-def _write_transcript(request: RunRequest, scratch: Path) -> Path | None:
-    resumed, _ = split_history(request)
-    if not resumed:
-        return None
-    transcript = scratch / "history.jsonl"
-    transcript.write_bytes(transcript_of(resumed))
-    return transcript

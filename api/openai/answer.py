@@ -33,6 +33,7 @@ class Subject(msgspec.Struct, frozen=True):
     model: str
     created: int
     ignored: list[str]
+    conversation: str = ""
 
     @property
     def completion_id(self) -> str:
@@ -102,6 +103,7 @@ def info_of(subject: Subject, event: RunCompleted) -> BacklineInfo:
         run_id=subject.run_id,
         agent=subject.agent,
         session_id=event.session_id,
+        conversation_id=subject.conversation or None,
         claude_model=event.model,
         cost_usd=event.usage.cost_usd,
         ignored=subject.ignored,

@@ -11,12 +11,13 @@ import msgspec
 from litestar import Request, Response, post
 from litestar.response import Stream
 
+from api.conversations import Conversations, Thread
 from api.errors import ApiError, ClientGoneError, cancelled, failed
-from api.models import resolve
+from api.models import choose
 from api.openai.answer import KEEP_ALIVE, Chunks, Subject, completion_of, error_frame
 from api.openai.decode import decode_body
 from api.openai.translate import translate
-from api.openai.wire import ChatRequest
+from api.openai.wire import ChatCompletion, ChatRequest, ClaudeOptions
 from api.runs import AcceptedRun, Runs
 from shared.registry import CachedRegistry
 from shared.runs import (
@@ -44,26 +45,71 @@ _T = TypeVar("_T")
 
 @post("/v1/chat/completions", status_code=200, tags=["OpenAI"])
 async def create_chat_completion(
-    request: Request[Any, Any, Any], runs: Runs, registry: CachedRegistry, settings: Settings
+    request: Request[Any, Any, Any],
+    tenant: str,
+    runs: Runs,
+    conversations: Conversations,
+    registry: CachedRegistry,
+    settings: Settings,
 ) -> Response[bytes] | Stream:
     """Run one turn of an agent; streams tokens as they come when `stream` is true."""
-    body, unknown = decode_body(await request.body(), ChatRequest)
-    choice = resolve(body.model, await registry.look(), settings.default_agent)
-    run_request = translate(body, choice, request.state.request_id)
+    body, unknown = decode_body(await request.body(), ChatRequest, nested=["claude_options"])
+    thread = await _thread(body, tenant, conversations)
+    home = thread.record.agent if thread is not None else ""
+    choice = await choose(body.model, registry, home or settings.default_agent)
+    if thread is not None:
+        thread.require_agent(choice.agent)
+    elif body.claude_options is not None and body.claude_options.continue_:
+        thread = await conversations.newest(tenant, choice.agent)
+    run_request = translate(
+        body,
+        choice,
+        tenant=tenant,
+        request_id=request.state.request_id,
+        history_limit=settings.history_limit,
+        thread=thread,
+    )
     run = await runs.submit(run_request)
-    subject = Subject(run_id=run.id, agent=run.agent, model=body.model, created=run.created, ignored=unknown)
+    subject = Subject(
+        run_id=run.id,
+        agent=run.agent,
+        model=body.model,
+        created=run.created,
+        ignored=unknown,
+        conversation=run_request.conversation,
+    )
     batches = runs.follow(run, tick_s=settings.keepalive_s)
     try:
         if body.stream:
             return await _stream(request, runs, run, subject, body, batches, settings)
         answer = await _unless_gone(request, _fold(batches, subject))
-        return Response(
-            msgspec.json.encode(answer), media_type="application/json", headers=_run_headers(subject)
-        )
+        headers = _run_headers(subject)
+        if answer.backline.session_id:
+            headers["x-backline-session-id"] = answer.backline.session_id
+        return Response(msgspec.json.encode(answer), media_type="application/json", headers=headers)
     except BaseException:
         runs.abandon(run)
         await batches.aclose()
         raise
+
+
+async def _thread(body: ChatRequest, tenant: str, conversations: Conversations) -> Thread | None:
+    """The stored conversation that the request names by an id, if it names one."""
+    options = body.claude_options or ClaudeOptions()
+    named = {
+        "conversation_id": body.conversation_id,
+        "claude_options.session_id": options.session_id,
+        "claude_options.continue": options.continue_,
+    }
+    given = [name for name, value in named.items() if value is not None and value is not False]
+    if len(given) > 1:
+        said = f"Only one of these can say where to go on: {', '.join(given)}."
+        raise ApiError(400, said, param=given[1], code="invalid_value")
+    if body.conversation_id is not None:
+        return await conversations.by_conversation(tenant, body.conversation_id)
+    if options.session_id is not None:
+        return await conversations.by_session(tenant, options.session_id)
+    return None
 
 
 async def _stream(
@@ -132,7 +178,7 @@ async def _frames(
         await batches.aclose()
 
 
-async def _fold(batches: Batches, subject: Subject) -> Any:
+async def _fold(batches: Batches, subject: Subject) -> ChatCompletion:
     text: list[str] = []
     async for batch in batches:
         for logged in batch:
@@ -175,4 +221,7 @@ async def _wait_until_gone(request: Request[Any, Any, Any]) -> None:
 
 
 def _run_headers(subject: Subject) -> dict[str, str]:
-    return {"x-backline-run-id": subject.run_id}
+    headers = {"x-backline-run-id": subject.run_id}
+    if subject.conversation:
+        headers["x-backline-conversation-id"] = subject.conversation
+    return headers

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from typing import Any, TypeVar
 
 import msgspec
@@ -14,8 +15,10 @@ _PLACE = re.compile(r" - at `\$\.?(?P<param>[^`]*)`$")
 _MISSING = re.compile(r"Object missing required field `(?P<name>[^`]+)`")
 
 
-def decode_body(body: bytes, kind: type[_T]) -> tuple[_T, list[str]]:
+def decode_body(body: bytes, kind: type[_T], *, nested: Sequence[str] = ()) -> tuple[_T, list[str]]:
     """Decode a JSON object into `kind`; also gives the names of fields that `kind` does not have.
+
+    Of the objects in the fields `nested`, unknown fields are named too: `outer.inner`.
 
     Raises `ApiError` 400 with `param` and `code` for anything that does not fit.
     """
@@ -30,7 +33,11 @@ def decode_body(body: bytes, kind: type[_T]) -> tuple[_T, list[str]]:
         request = msgspec.convert(fields, type=kind)
     except (msgspec.ValidationError, RecursionError) as error:
         raise _invalid(str(error)) from error
-    return request, sorted(fields.keys() - set(kind.__struct_fields__))
+    unknown = fields.keys() - set(kind.__struct_encode_fields__)
+    for name in nested:
+        if (part := getattr(request, name)) is not None:
+            unknown |= {f"{name}.{key}" for key in fields[name].keys() - set(part.__struct_encode_fields__)}
+    return request, sorted(unknown)
 
 
 def _invalid(said: str) -> ApiError:

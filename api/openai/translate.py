@@ -8,6 +8,7 @@ from typing import Any
 
 import msgspec
 
+from api.conversations import Thread
 from api.errors import ApiError
 from api.models import Choice
 from api.openai.wire import (
@@ -26,6 +27,7 @@ from api.openai.wire import (
     ToolMessage,
     UserMessage,
 )
+from shared.prefix import prefix_under
 from shared.runs import (
     ImagePart,
     Part,
@@ -41,15 +43,30 @@ _DATA_URL = re.compile(r"data:(image/(?:png|jpeg|gif|webp));base64,([A-Za-z0-9+/
 _MAX_STOPS = 4
 
 
-def translate(request: ChatRequest, choice: Choice, request_id: str) -> RunRequest:
-    """Translate a request; raises `ApiError` 400 for what cannot be honoured."""
+def translate(
+    request: ChatRequest,
+    choice: Choice,
+    *,
+    tenant: str,
+    request_id: str,
+    history_limit: int,
+    thread: Thread | None = None,
+) -> RunRequest:
+    """Translate a request; raises `ApiError` 400 for what cannot be honoured.
+
+    With a `thread` that has begun, its own history and instructions count, not the request's.
+    """
     if request.n not in {None, 1}:
         raise _unsupported("n", "Only one choice can be asked for: n must be 1.")
     if request.tools:
         raise _unsupported(
             "tools", "This server's agents have tools of their own; a client's are not served."
         )
-    turns, system = _conversation(request.messages)
+    if len(request.messages) > history_limit:
+        said = f"'messages' may have at most {history_limit} entries; this has {len(request.messages)}."
+        raise ApiError(400, said, param="messages", code="array_above_max_length")
+    is_begun = thread is not None and thread.record.has_begun
+    turns, system = _conversation(request.messages, _first_new(request.messages) if is_begun else 0)
     if not turns:
         raise ApiError(
             400, "There must be at least one user message.", param="messages", code="invalid_value"
@@ -57,24 +74,52 @@ def translate(request: ChatRequest, choice: Choice, request_id: str) -> RunReque
     if turns[-1].role != "user":
         said = "The last message must be the user's or a tool's: the agent has nothing to answer."
         raise ApiError(400, said, param=f"messages[{len(request.messages) - 1}]", code="invalid_value")
-    return RunRequest(
+    run = RunRequest(
         agent=choice.agent,
         prompt=turns[-1].parts,
         history=tuple(turns[:-1]),
         model=choice.claude_model,
         system=system or None,
         sampling=_sampling(request),
+        tenant=tenant,
         request_id=request_id,
+    )
+    return run if thread is None else _in_thread(run, thread)
+
+
+def _in_thread(run: RunRequest, thread: Thread) -> RunRequest:
+    """Go on from a stored place. Its model stays unless another is asked for, which no process holds yet."""
+    record = thread.record
+    model = run.model or record.model
+    run = msgspec.structs.replace(run, model=model, conversation=thread.conversation)
+    if not record.has_begun:
+        return run
+    return msgspec.structs.replace(
+        run,
+        history=(),
+        system=record.system,
+        prefix=record.prefix if model == record.model else prefix_under(record.prefix, model),
+        session=record.session,
+        head=record.head,
     )
 
 
-def _conversation(messages: Sequence[Message]) -> tuple[list[Turn], str]:
-    """Alternating turns, and all instructions in their order. Messages without content add nothing."""
+def _first_new(messages: Sequence[Message]) -> int:
+    """Where what a stored conversation does not have yet begins."""
+    answers = [index for index, message in enumerate(messages) if isinstance(message, AssistantMessage)]
+    return answers[-1] + 1 if answers else 0
+
+
+def _conversation(messages: Sequence[Message], start: int) -> tuple[list[Turn], str]:
+    """Alternating turns, and all instructions in their order, from message number `start` on.
+
+    Messages without content add nothing.
+    """
     if not messages:
         raise ApiError(400, "'messages' must not be empty.", param="messages", code="invalid_value")
     turns: list[Turn] = []
     system: list[str] = []
-    for index, message in enumerate(messages):
+    for index, message in enumerate(messages[start:], start):
         where = f"messages[{index}]"
         match message:
             case SystemMessage(content=content) | DeveloperMessage(content=content):

@@ -103,10 +103,19 @@ class StreamOptions(msgspec.Struct, frozen=True):
     include_usage: bool | None = None
 
 
+class ClaudeOptions(msgspec.Struct, frozen=True, kw_only=True):
+    """Claude Code's own options: go on from a session by its id, or from the one used last with the agent."""
+
+    session_id: str | None = None
+    continue_: bool | None = msgspec.field(name="continue", default=None)
+
+
 class ChatRequest(msgspec.Struct, frozen=True, kw_only=True):
     """The body of `POST /v1/chat/completions`: the fields that have an effect here.
 
-    `temperature` is OpenAI's 0 to 2; what lies above 1 is sent as 1, the model's own bound.
+    `temperature` is OpenAI's 0 to 2; what lies above 1 is sent as 1, the model's own bound. With
+    `conversation_id`, or a session of `claude_options`, that conversation is the history, and of `messages`
+    only what follows the last assistant message is new.
     """
 
     model: str
@@ -120,6 +129,8 @@ class ChatRequest(msgspec.Struct, frozen=True, kw_only=True):
     stop: str | list[str] | None = None
     n: int | None = None
     tools: list[dict[str, Any]] | None = None
+    conversation_id: str | None = None
+    claude_options: ClaudeOptions | None = None
 
 
 class PromptTokensDetails(msgspec.Struct, frozen=True):
@@ -155,6 +166,7 @@ class BacklineInfo(msgspec.Struct, frozen=True, omit_defaults=True):
     run_id: str
     agent: str
     session_id: str | None = None
+    conversation_id: str | None = None
     claude_model: str | None = None
     cost_usd: float | None = None
     ignored: list[str] = []

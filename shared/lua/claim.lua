@@ -1,26 +1,39 @@
 -- Take due runs: set the owner's lease and move the queue entry behind it in one step. ARQ leaves running
 -- jobs at the head of its queue, where they starve the rest; moved to the lease's end they are seen again
--- only if that lease lapses.
--- KEYS  queues, in the order they are to be served
--- ARGV  1 owner token  2 lease (ms)  3 how many at most  4 prefix of lease keys
--- Gives {ms until the next entry is due, or -1; then for each run taken: id, index of its queue, score}
+-- only if that lease lapses. A worker's own queue only offers: the entry that counts is the agent's.
+-- KEYS  1 the worker's own queue, then agents' queues in the order they are to be served
+-- ARGV  1 owner token  2 lease (ms)  3 how many at most  4 prefix of lease keys  5 prefix of run records
+-- Gives {ms until the next entry is due, or -1; then for each run taken: id, queue, score}
 local now = now_ms()
 local left = tonumber(ARGV[3])
 local taken = {-1}
-for index, queue in ipairs(KEYS) do
+
+local function take(id, queue, score)
+  redis.call('ZADD', queue, 'XX', now + ARGV[2], id)
+  if redis.call('SET', ARGV[4] .. id, ARGV[1], 'NX', 'PX', ARGV[2]) then
+    taken[#taken + 1] = id
+    taken[#taken + 1] = queue
+    taken[#taken + 1] = score
+    left = left - 1
+  end
+end
+
+while left > 0 do
+  local offered = redis.call('ZPOPMIN', KEYS[1], left)
+  if #offered == 0 then break end
+  for i = 1, #offered, 2 do
+    local queue = redis.call('HGET', ARGV[5] .. offered[i], 'queue')
+    if queue and redis.call('ZSCORE', queue, offered[i]) and redis.call('EXISTS', ARGV[4] .. offered[i]) == 0 then
+      take(offered[i], queue, offered[i + 1])
+    end
+  end
+end
+for index = 2, #KEYS do
+  local queue = KEYS[index]
   while left > 0 do
     local due = redis.call('ZRANGEBYSCORE', queue, '-inf', now, 'WITHSCORES', 'LIMIT', 0, left)
     if #due == 0 then break end
-    for i = 1, #due, 2 do
-      local lease = ARGV[4] .. due[i]
-      redis.call('ZADD', queue, 'XX', now + ARGV[2], due[i])
-      if redis.call('SET', lease, ARGV[1], 'NX', 'PX', ARGV[2]) then
-        taken[#taken + 1] = due[i]
-        taken[#taken + 1] = index
-        taken[#taken + 1] = due[i + 1]
-        left = left - 1
-      end
-    end
+    for i = 1, #due, 2 do take(due[i], queue, due[i + 1]) end
   end
   local first = redis.call('ZRANGE', queue, 0, 0, 'WITHSCORES')
   if first[2] then

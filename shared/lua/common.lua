@@ -26,5 +26,14 @@ local function end_run(keys, run_id, attempt, state, event, retention_ms)
   redis.call('PEXPIRE', keys[1], retention_ms)
   redis.call('PEXPIRE', keys[2], retention_ms)
   redis.call('ZREM', keys[3], run_id)
+  local offered = redis.call('HGET', keys[1], 'offered')
+  if offered then redis.call('ZREM', offered, run_id) end
   redis.call('DEL', keys[4], keys[5], keys[6])
+end
+
+-- Put an id into a list that lives as long as its newest entry, and sweep out what has lapsed.
+local function enlist(list, id, now, ttl_ms)
+  redis.call('ZADD', list, now, id)
+  redis.call('ZREMRANGEBYSCORE', list, '-inf', now - ttl_ms)
+  redis.call('PEXPIRE', list, ttl_ms)
 end

@@ -162,7 +162,11 @@ class Stack:
             exits = {server.log.name: server.exit_code() for server in servers}
             # uvicorn, once it has ended in order, raises the signal again.
             left += [f"{name} exited with {code}" for name, code in exits.items() if code not in {0, -15}]
+            if was_killed:  # a killed worker's CLIs take a while to end by themselves
+                with suppress(AssertionError):
+                    wait_for(lambda: not self.cli_processes(), _IDLE_S, "the CLIs of a killed worker end")
             left += [f"process {process}" for process in self.cli_processes()]
+            left += [] if was_killed else self._scratch()  # a killed worker leaves its scratch directory
             left += self._immortal_keys()
             assert not left, "left behind: " + "; ".join(left)
         finally:
@@ -172,15 +176,22 @@ class Stack:
         left: list[str] = []
 
         def is_clean() -> bool:
-            left[:] = [f"process {process}" for process in self.cli_processes()]
-            if not was_killed:  # a killed worker leaves its scratch directory
-                left.extend(f"scratch {path}" for path in (self.data / "scratch").glob("*"))
-            left.extend(self._queues())
+            left[:] = self._queues()
+            if not self._keeps_processes:
+                left.extend(f"process {process}" for process in self.cli_processes())
+                left.extend([] if was_killed else self._scratch())
             return not left
 
         with suppress(AssertionError):
             wait_for(is_clean, _IDLE_S, "idle")
         return left
+
+    @property
+    def _keeps_processes(self) -> bool:
+        return bool(self._settings.get("warm")) or bool(self._settings.get("max_live"))
+
+    def _scratch(self) -> list[str]:
+        return [f"scratch {path}" for path in (self.data / "scratch").glob("*")]
 
     def _queues(self) -> list[str]:
         if not self.redis.runs:
@@ -224,7 +235,7 @@ def running_stack(
     """A stack in a directory of its own; `was_killed` tells the leak check that workers will be killed."""
     # Short, because a socket's path may have no more than 107 bytes.
     root = Path(tempfile.mkdtemp(prefix="bl-", dir="/tmp"))
-    settings = {"upstream_retries": 0, **settings}
+    settings = {"upstream_retries": 0, "warm": 0, "max_live": 0, **settings}
     try:
         stack = Stack(root, model, settings)
         try:

@@ -40,7 +40,9 @@ def body(**fields: Any) -> bytes:
 
 def translated(**fields: Any) -> RunRequest:
     request, _ = decode_body(body(**fields), ChatRequest)
-    return translate(request, Choice(agent="a", claude_model="opus"), "req")
+    return translate(
+        request, Choice(agent="a", claude_model="opus"), tenant="default", request_id="req", history_limit=99
+    )
 
 
 def refused(**fields: Any) -> tuple[str | None, str | None]:
@@ -181,7 +183,7 @@ def test_any_json_is_a_request_or_a_refusal(value: Any) -> None:
     for raw in (msgspec.json.encode(value), body(messages=value), body(messages=[value]), body(stop=value)):
         try:
             request, _ = decode_body(raw, ChatRequest)
-            translate(request, Choice(agent="a"), "req")
+            translate(request, Choice(agent="a"), tenant="default", request_id="req", history_limit=99)
         except ApiError as refusal:
             assert refusal.status == 400  # noqa: PT017 - either way is right
 

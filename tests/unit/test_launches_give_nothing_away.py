@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 from pathlib import Path
 
 import msgspec
@@ -25,7 +24,7 @@ from shared.runs import (
 from shared.settings import Settings
 from worker.claude import launch as launching
 from worker.claude.home import Home, Homes
-from worker.claude.launch import CliNotFoundError, Launch, Launcher, find_cli
+from worker.claude.launch import CliNotFoundError, Launch, Launcher, extra_body, find_cli
 from worker.claude.transcript import content_of, split_history, transcript_of, user_frame
 from worker.process_tree import MARKER_VARIABLE
 
@@ -64,14 +63,13 @@ ENVIRONS = st.dictionaries(NAMES | INTERESTING, st.text(max_size=5))
 
 
 def plan(
-    request: RunRequest | None = None,
     environ: dict[str, str] | None = None,
+    model: str | None = None,
     transcript: Path | None = None,
     settings: Settings | None = None,
 ) -> Launch:
     launcher = Launcher(CLI, settings or Settings(), environ or {})
-    request = request or RunRequest(agent="a", prompt=(TextPart("x"),))
-    return launcher.plan(request, AGENT, HOME, SCRATCH, transcript)
+    return launcher.plan(AGENT, HOME, SCRATCH, model=model, transcript=transcript)
 
 
 @given(ENVIRONS)
@@ -101,17 +99,8 @@ def test_an_operator_may_pass_more_but_not_undo_what_is_ours(
         assert env[name] == plan().env[name]
 
 
-@given(st.text(min_size=1), st.text(min_size=1), st.text(min_size=1))
-def test_nothing_a_client_says_is_in_the_arguments(prompt: str, system: str, said: str) -> None:
-    turns = (Turn("user", (TextPart(said),)), Turn("assistant", (TextPart(said),)))
-    request = RunRequest(agent="a", prompt=(TextPart(prompt),), system=system, history=turns, tenant=said)
-    assert plan(request).argv == plan().argv
-    assert plan(request).env == plan().env
-
-
 def test_the_arguments_are_flags_with_their_values() -> None:
-    request = RunRequest(agent="a", prompt=(TextPart("x"),), model="claude-x")
-    launch = plan(request, transcript=SCRATCH / "h.jsonl", settings=Settings(permission_mode="plan"))
+    launch = plan(model="claude-x", transcript=SCRATCH / "h.jsonl", settings=Settings(permission_mode="plan"))
     assert launch.argv[0] == str(CLI)
     assert all(argument.startswith("--") for argument in launch.argv[1:])
     assert {"--model=claude-x", f"--resume={SCRATCH}/h.jsonl", "--permission-mode=plan"} <= set(launch.argv)
@@ -123,16 +112,17 @@ def test_the_arguments_are_flags_with_their_values() -> None:
 @pytest.mark.parametrize(
     ("sampling", "body"),
     [
-        (Sampling(), None),
+        (Sampling(), {}),
         (Sampling(max_output_tokens=5), {"max_tokens": 5}),
-        (Sampling(temperature=0.0), {"temperature": 0.0}),
-        (Sampling(top_p=0.5, stop=("a", '"\n')), {"top_p": 0.5, "stop_sequences": ["a", '"\n']}),
+        (Sampling(temperature=0.0), {"temperature": 0.0, "thinking": {"type": "disabled"}}),
+        (
+            Sampling(top_p=0.5, stop=("a", '"\n')),
+            {"top_p": 0.5, "stop_sequences": ["a", '"\n'], "thinking": {"type": "disabled"}},
+        ),
     ],
 )
-def test_sampling_goes_into_the_models_request(sampling: Sampling, body: dict[str, object] | None) -> None:
-    env = plan(RunRequest(agent="a", prompt=(TextPart("x"),), sampling=sampling)).env
-    extra = env.get("CLAUDE_CODE_EXTRA_BODY")
-    assert (None if extra is None else json.loads(extra)) == body
+def test_sampling_goes_into_the_models_request(sampling: Sampling, body: dict[str, object]) -> None:
+    assert extra_body(sampling) == body
 
 
 def test_the_operators_cli_comes_first_and_must_be_there(tmp_path: Path) -> None:
@@ -180,19 +170,11 @@ def test_a_home_is_private_and_points_at_the_login(tmp_path: Path) -> None:
     assert (homes.home("t", "a").config / "x").read_text() == "kept"
 
 
-def test_a_scratch_directory_is_gone_afterwards(tmp_path: Path) -> None:
+def test_scratch_directories_are_private_and_never_shared(tmp_path: Path) -> None:
     homes = Homes(tmp_path, tmp_path)
-    with homes.scratch() as one, homes.scratch() as two:
-        assert one != two
-        assert one.stat().st_mode & 0o777 == 0o700
-        (one / "deep").mkdir()
-        (one / "deep" / "file").write_text("x")
-    assert not one.exists()
-    assert not two.exists()
-    with pytest.raises(ValueError, match="x"), homes.scratch() as three:
-        raise ValueError("x")
-    assert os.listdir(tmp_path / "scratch") == []  # noqa: PTH208 - names are enough
-    assert not three.exists()
+    one, two = homes.scratch(), homes.scratch()
+    assert one != two
+    assert one.stat().st_mode & 0o777 == 0o700
 
 
 PARTS: list[Part] = [

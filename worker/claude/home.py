@@ -7,15 +7,16 @@ tenants and agents never share one.
 from __future__ import annotations
 
 import hashlib
+import os
 import secrets
 import shutil
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from pathlib import Path
 from tempfile import mkdtemp
 from typing import Any
 
 import msgspec
+import psutil
 
 _LOGIN_FILE = ".credentials.json"
 
@@ -48,16 +49,18 @@ class Homes:
         self._share_login(home)
         return home
 
-    @contextmanager
-    def scratch(self) -> Iterator[Path]:
-        """A directory for one process's temporary files, gone afterwards."""
+    def scratch(self) -> Path:
+        """Make a directory for one process's temporary files; whoever ends the process removes it."""
         parent = self._root / "scratch"
         parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-        directory = Path(mkdtemp(dir=parent))
-        try:
-            yield directory
-        finally:
-            shutil.rmtree(directory, ignore_errors=True)
+        return Path(mkdtemp(prefix=f"{os.getpid()}-", dir=parent))
+
+    def sweep(self) -> None:
+        """Remove what workers of this host that are no more have left in `scratch`."""
+        for place in (self._root / "scratch").glob("*-*"):
+            owner = place.name.partition("-")[0]
+            if owner.isdigit() and not psutil.pid_exists(int(owner)):
+                shutil.rmtree(place, ignore_errors=True)
 
     def _share_login(self, home: Home) -> None:
         """Point at the operator's login, if there is one: a copy would miss the tokens' renewal."""

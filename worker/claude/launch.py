@@ -9,7 +9,7 @@ from pathlib import Path
 import msgspec
 
 from shared.agents import Agent
-from shared.runs import RunRequest, Sampling
+from shared.runs import Sampling
 from shared.settings import Settings
 from worker.claude.home import Home
 from worker.process_tree import MARKER_VARIABLE
@@ -93,6 +93,9 @@ class Launch(msgspec.Struct, frozen=True):
     cwd: Path
     env: dict[str, str]
     marker: str
+    scratch: Path
+    model: str | None
+    is_mirrored: bool
 
 
 def find_cli(settings: Settings) -> Path:
@@ -119,9 +122,19 @@ class Launcher:
         self._passed = {name: environ[name] for name in names if name in environ}
 
     def plan(
-        self, request: RunRequest, agent: Agent, home: Home, scratch: Path, transcript: Path | None
+        self,
+        agent: Agent,
+        home: Home,
+        scratch: Path,
+        *,
+        model: str | None = None,
+        transcript: Path | None = None,
+        is_mirrored: bool = True,
     ) -> Launch:
-        """Plan the launch for `request`; `transcript` is the history to resume, if there is any."""
+        """Plan a launch; `transcript` is the history to resume, if there is any.
+
+        Its file's name, without `.jsonl`, is the session's id.
+        """
         argv = [
             str(self._cli),
             "--input-format=stream-json",
@@ -131,22 +144,26 @@ class Launcher:
             "--setting-sources=project,local",
             f"--permission-mode={self._settings.permission_mode}",
             f"--settings={_SETTINGS}",
-            "--no-session-persistence",
+            # A conversation that is kept on disk has the path of every image told to the model (CLI 2.1).
+            "--session-mirror" if is_mirrored else "--no-session-persistence",
         ]
-        if request.model is not None:
-            argv.append(f"--model={request.model}")
+        if model is not None:
+            argv.append(f"--model={model}")
         if transcript is not None:
             argv.append(f"--resume={transcript}")
         marker = scratch.name
         return Launch(
             argv=tuple(argv),
             cwd=agent.directory,
-            env=self._environment(request.sampling, home, scratch, marker),
+            env=self._environment(home, scratch, marker),
             marker=marker,
+            scratch=scratch,
+            model=model,
+            is_mirrored=is_mirrored,
         )
 
-    def _environment(self, sampling: Sampling, home: Home, scratch: Path, marker: str) -> dict[str, str]:
-        env = {
+    def _environment(self, home: Home, scratch: Path, marker: str) -> dict[str, str]:
+        return {
             "HOME": str(home.directory),
             **self._passed,
             **_FIXED,
@@ -156,16 +173,10 @@ class Launcher:
             "CLAUDE_CODE_TMPDIR": str(scratch),
             MARKER_VARIABLE: marker,
         }
-        extra = _extra_body(sampling)
-        if extra:
-            env["CLAUDE_CODE_EXTRA_BODY"] = msgspec.json.encode(extra).decode()
-        if sampling.temperature is not None or sampling.top_p is not None:
-            env["CLAUDE_CODE_DISABLE_THINKING"] = "1"  # the Messages API refuses either beside thinking
-        return env
 
 
-def _extra_body(sampling: Sampling) -> dict[str, object]:
-    """What the CLI merges over each of its calls to the Messages API (CLI 2.1)."""
+def extra_body(sampling: Sampling) -> dict[str, object]:
+    """What the CLI merges over each of its calls to the Messages API, as CLAUDE_CODE_EXTRA_BODY (CLI 2.1)."""
     extra: dict[str, object] = {}
     if sampling.max_output_tokens is not None:
         extra["max_tokens"] = sampling.max_output_tokens
@@ -173,6 +184,8 @@ def _extra_body(sampling: Sampling) -> dict[str, object]:
         extra["temperature"] = sampling.temperature
     if sampling.top_p is not None:
         extra["top_p"] = sampling.top_p
+    if sampling.temperature is not None or sampling.top_p is not None:
+        extra["thinking"] = {"type": "disabled"}  # the Messages API refuses either beside thinking
     if sampling.stop:
         extra["stop_sequences"] = list(sampling.stop)
     return extra

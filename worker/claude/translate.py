@@ -58,9 +58,14 @@ class Wish(Enum):
 
 
 class Translator:
-    """Feed it lines; it gives events, and at the end the terminal event."""
+    """Feed it lines; it gives events, and at the end the terminal event.
 
-    def __init__(self) -> None:
+    `spent_usd` is what the process had cost before this turn: the CLI's sums are the process's.
+    """
+
+    def __init__(self, spent_usd: float = 0.0) -> None:
+        self._spent_usd = spent_usd
+        self._answer: list[str] = []
         self.wish = Wish.GO_ON
         self.skipped_lines = 0
         self.used_tools = False
@@ -91,8 +96,24 @@ class Translator:
     def usage(self) -> Usage:
         """What has been spent so far: the CLI's own sum once it has given one."""
         if self._result is None or not self._result.usage.output_tokens:
-            return self._spent.usage(self._result)
-        return _usage(self._result.usage, self._result.total_cost_usd)
+            return self._spent.usage(self._cost_usd)
+        return _usage(self._result.usage, self._cost_usd)
+
+    @property
+    def answer(self) -> str:
+        """All text so far."""
+        return "".join(self._answer)
+
+    @property
+    def total_cost_usd(self) -> float:
+        """What the process has cost, this turn included."""
+        return self._spent_usd + (self._cost_usd or 0.0)
+
+    @property
+    def _cost_usd(self) -> float | None:
+        if self._result is None or self._result.total_cost_usd is None:
+            return None
+        return max(0.0, self._result.total_cost_usd - self._spent_usd)
 
     def terminal(self) -> TerminalEvent | None:
         """How the turn ended; `None` while it has not (or the CLI went away without a word)."""
@@ -166,7 +187,8 @@ class Translator:
         self._has_text = self._has_spoken = True
         if self._needs_separator:
             self._needs_separator = False
-            return TextDelta(text="\n\n" + text)
+            text = "\n\n" + text
+        self._answer.append(text)
         return TextDelta(text=text)
 
     def _message_ends(self, event: ApiEvent) -> None:
@@ -270,8 +292,8 @@ class _Meter:
         if count is not None and count.output_tokens is not None:
             self._output = count.output_tokens
 
-    def usage(self, result: Result | None) -> Usage:
-        return msgspec.structs.replace(self._sum(), cost_usd=result.total_cost_usd if result else None)
+    def usage(self, cost_usd: float | None) -> Usage:
+        return msgspec.structs.replace(self._sum(), cost_usd=cost_usd)
 
     def _close(self) -> None:
         self._done = self._sum()

@@ -1,0 +1,192 @@
+"""Stored conversations as the API sees them: found by an id, shown, and deleted with all that is theirs."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import msgspec
+
+from api.errors import ApiError
+from shared.conversations import (
+    ConversationStore,
+    Order,
+    Page,
+    Record,
+    Tally,
+    UnknownPlaceError,
+    transcript_key,
+)
+from shared.registry import CachedRegistry
+from shared.transcripts import TranscriptStore
+
+_LATER = "It may have expired, or it was deleted."
+
+
+class Thread(msgspec.Struct, frozen=True):
+    """The stored place that a request goes on from, and the field that named it.
+
+    `conversation` is the id of the conversation that the turn is added to, or empty.
+    """
+
+    record: Record
+    conversation: str
+    param: str
+
+    def require_agent(self, agent: str) -> None:
+        """Raise `ApiError` 400 unless this is a conversation with `agent`."""
+        if self.record.agent not in {"", agent}:
+            said = f"This is a conversation with {self.record.agent!r}, and 'model' names {agent!r}."
+            raise ApiError(400, said, param=self.param, code="invalid_value")
+
+
+class Conversations:
+    """Finds, lists and deletes stored conversations and sessions of a tenant.
+
+    Every method raises `redis.RedisError` when Redis does not answer in time.
+    """
+
+    def __init__(
+        self, store: ConversationStore, transcripts: TranscriptStore, registry: CachedRegistry
+    ) -> None:
+        self._store = store
+        self._transcripts = transcripts
+        self._registry = registry
+
+    async def by_conversation(self, tenant: str, conversation_id: str) -> Thread:
+        """The conversation of this id; raises `ApiError` 404 when it cannot be gone on with."""
+        record = await self._store.conversation(tenant, conversation_id)
+        if record is None or (record.has_begun and not await self._store.is_kept(tenant, record)):
+            raise conversation_not_found(conversation_id)
+        return Thread(record, record.id, "conversation_id")
+
+    async def by_session(self, tenant: str, session_id: str) -> Thread:
+        """The session of this id, or the conversation reserved for one; raises `ApiError` 404."""
+        param = "claude_options.session_id"
+        reserved = await self._store.conversation(tenant, session_id)
+        if reserved is not None and not reserved.has_begun:
+            return Thread(reserved, reserved.id, param)
+        record = await self._store.session(tenant, reserved.session if reserved else session_id)
+        return await self._thread_of(tenant, record, session_id, param)
+
+    async def newest(self, tenant: str, agent: str) -> Thread:
+        """The session that was used last with an agent; raises `ApiError` 404 when there is none."""
+        param = "claude_options.continue"
+        record = await self._store.newest_session(tenant, agent)
+        if record is None:
+            said = f"There is no session with {agent!r} to continue."
+            raise ApiError(404, said, param=param, code="session_not_found")
+        return await self._thread_of(tenant, record, record.id, param)
+
+    async def create(
+        self, tenant: str, *, agent: str, model: str | None, metadata: Mapping[str, str]
+    ) -> Record:
+        """Begin a conversation that has no turns yet."""
+        return await self._store.create(tenant, agent=agent, model=model, metadata=metadata)
+
+    async def conversation(self, tenant: str, conversation_id: str) -> Record:
+        """A conversation's record; raises `ApiError` 404."""
+        record = await self._store.conversation(tenant, conversation_id)
+        if record is None:
+            raise conversation_not_found(conversation_id)
+        return record
+
+    async def session(self, tenant: str, session_id: str) -> Record:
+        """A session's record, or that of a conversation reserved for one; raises `ApiError` 404."""
+        reserved = await self._store.conversation(tenant, session_id)
+        if reserved is not None and not reserved.has_begun:
+            return reserved
+        record = await self._store.session(tenant, reserved.session if reserved else session_id)
+        if record is None:
+            raise session_not_found(session_id, "session_id")
+        return record
+
+    async def set_metadata(self, tenant: str, conversation_id: str, metadata: Mapping[str, str]) -> Record:
+        """Replace a conversation's metadata and give its record; raises `ApiError` 404."""
+        record = await self.conversation(tenant, conversation_id)
+        if not await self._store.set_metadata(tenant, record.id, metadata):
+            raise conversation_not_found(conversation_id)
+        return msgspec.structs.replace(record, metadata=dict(metadata))
+
+    async def list_conversations(self, tenant: str, *, limit: int, after: str, order: Order) -> Page:
+        """A page of conversations by last use; raises `ApiError` 400 for an unknown `after`."""
+        try:
+            return await self._store.conversations(tenant, limit=limit, after=after, order=order)
+        except UnknownPlaceError as error:
+            raise unknown_place(after) from error
+
+    async def list_sessions(self, tenant: str, *, agent: str, limit: int, after: str, order: Order) -> Page:
+        """A page of sessions by last use; raises `ApiError` 400 for an unknown `after`."""
+        try:
+            return await self._store.sessions(tenant, agent=agent, limit=limit, after=after, order=order)
+        except UnknownPlaceError as error:
+            raise unknown_place(after) from error
+
+    async def tally(self, tenant: str) -> tuple[dict[str, Tally], int]:
+        """What the tenant's stored sessions add up to by agent, and how many conversations there are."""
+        return await self._store.tally(tenant), await self._store.count_conversations(tenant)
+
+    async def entries(self, tenant: str, record: Record) -> list[dict[str, Any]]:
+        """What the transcript holds up to the place of `record`; nothing before the first turn."""
+        if not record.head:
+            return []
+        key = transcript_key(tenant, record.agent, record.session)
+        return await self._transcripts.load_until(key, record.head) or []
+
+    async def is_live(self, record: Record) -> bool:
+        """Whether a worker has the conversation in a process."""
+        worker = await self._store.live_on(record)
+        return any(known.id == worker for known in (await self._registry.look()).workers)
+
+    async def delete_conversation(self, tenant: str, record: Record) -> None:
+        """Delete a conversation, and the session it stands in unless that is another's."""
+        await self._store.delete_conversation(tenant, record.id)
+        if not record.has_begun:
+            return
+        session = await self._store.session(tenant, record.session)
+        if session is not None and session.conversation == record.id:
+            await self._delete_session(tenant, session)
+
+    async def delete_session(self, tenant: str, record: Record) -> None:
+        """Delete a session: records, transcript, place in the index, and the process that holds it."""
+        conversation_id = record.conversation or (record.id if not record.has_begun else "")
+        conversation = await self._store.conversation(tenant, conversation_id)
+        if conversation is not None and conversation.session == record.session:
+            await self._store.delete_conversation(tenant, conversation.id)
+        if record.has_begun:
+            await self._delete_session(tenant, record)
+
+    async def _delete_session(self, tenant: str, record: Record) -> None:
+        await self._store.delete_session(tenant, record)
+        for worker in (await self._registry.look(fresh=True)).workers:
+            if record.agent in worker.agents:
+                await self._store.drop(worker.id, record.session)
+        await self._transcripts.delete(transcript_key(tenant, record.agent, record.session))
+
+    async def _thread_of(self, tenant: str, record: Record | None, asked: str, param: str) -> Thread:
+        if record is None or not await self._store.is_kept(tenant, record):
+            raise session_not_found(asked, param)
+        conversation = await self._store.conversation(tenant, record.conversation)
+        is_there = conversation is not None and (conversation.session, conversation.head) == (
+            record.session,
+            record.head,
+        )
+        return Thread(record, record.conversation if is_there else "", param)
+
+
+def conversation_not_found(conversation_id: str) -> ApiError:
+    """The answer to an id that is not one of the tenant's conversations."""
+    said = f"There is no conversation with the id '{conversation_id[:100]}'. {_LATER}"
+    return ApiError(404, said, param="conversation_id", code="conversation_not_found")
+
+
+def session_not_found(session_id: str, param: str) -> ApiError:
+    """The answer to an id that is not one of the tenant's sessions."""
+    said = f"There is no session with the id '{session_id[:100]}'. {_LATER}"
+    return ApiError(404, said, param=param, code="session_not_found")
+
+
+def unknown_place(after: str) -> ApiError:
+    """The answer to a page that should begin after what is not in the list."""
+    said = f"There is nothing with the id '{after[:100]}' in this list."
+    return ApiError(400, said, param="after", code="invalid_value")

@@ -1,0 +1,54 @@
+"""A conversation's identity is what was said in it: a hash chain over its turns.
+
+Two requests whose histories hash alike go on from the same place, whoever sends them to whichever replica;
+an edited or regenerated turn is simply another prefix. Tenant, agent, model and system prompt are its root,
+so nobody reaches another's conversation by saying the same words.
+"""
+
+from __future__ import annotations
+
+import hashlib
+
+import msgspec
+
+from shared.runs import Part, RunRequest, TextPart, Turn
+
+_VERSION = "1"
+_encoder = msgspec.msgpack.Encoder()
+
+
+def prefix_of(request: RunRequest) -> str:
+    """The hash (hex) of all that was said before the prompt."""
+    prefix = _hash(
+        _encoder.encode(
+            (_VERSION, request.tenant, request.agent, request.model, (request.system or "").strip())
+        )
+    )
+    for turn in request.history:
+        prefix = _extend(prefix, turn)
+    return prefix.hex()
+
+
+def prefix_after(request: RunRequest, answer: str) -> str:
+    """The hash (hex) that a client's next request will have, if it sends `answer` back as it was shown."""
+    prefix = bytes.fromhex(request.prefix or prefix_of(request))
+    prefix = _extend(prefix, Turn(role="user", parts=request.prompt))
+    return _extend(prefix, Turn(role="assistant", parts=(TextPart(answer),))).hex()
+
+
+def prefix_under(prefix: str, model: str | None) -> str:
+    """The hash (hex) of the same turns once another model goes on with them: no process holds that yet."""
+    return _hash(bytes.fromhex(prefix) + _encoder.encode(("model", model))).hex()
+
+
+def _extend(prefix: bytes, turn: Turn) -> bytes:
+    return _hash(prefix + _encoder.encode((turn.role, [_plain(part) for part in turn.parts])))
+
+
+def _plain(part: Part) -> Part:
+    """White space at the ends of a text is no difference: clients trim what they show."""
+    return TextPart(part.text.strip()) if isinstance(part, TextPart) else part
+
+
+def _hash(data: bytes) -> bytes:
+    return hashlib.sha256(data).digest()

@@ -1,0 +1,475 @@
+"""A conversation goes on by its id alone: the right one, on any host, or a clear 404."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+from uuid import uuid4
+
+import httpx
+import psutil
+import pytest
+
+from scripted_model import call, say, script, text, think, tokens, use_tool
+from tests.conftest import NewStack
+from tests.support.asking import PATH, check_envelope
+from tests.support.model import Model
+from tests.support.processes import of_configuration
+from tests.support.stack import Stack, running_stack
+from tests.support.waiting import wait_for
+
+
+@pytest.fixture(scope="module")
+def live(model: Model) -> Iterator[Stack]:
+    with running_stack(model, slots=8, warm=1, max_live=8, history_limit=50) as stack:
+        yield stack
+
+
+class Http:
+    """A connection a request, closed with it."""
+
+    def __init__(self, url: str) -> None:
+        self.url = url
+
+    def get(self, path: str) -> httpx.Response:
+        return httpx.get(self.url + path, timeout=50)
+
+    def post(self, path: str, json: Any = None) -> httpx.Response:
+        return httpx.post(self.url + path, json=json, timeout=50)
+
+    def delete(self, path: str) -> httpx.Response:
+        return httpx.delete(self.url + path, timeout=50)
+
+
+class Talk:
+    """A client that says one message at a time."""
+
+    def __init__(self, stack: Stack) -> None:
+        self.stack = stack
+        self.marker = f"marker-{uuid4().hex}"
+        self.http = Http(stack.url)
+
+    def begin(self, **fields: Any) -> str:
+        answer = self.http.post("/v1/conversations", json=fields)
+        assert answer.status_code == 200, answer.text
+        return str(answer.json()["id"])
+
+    def send(self, said: str, *, before: list[dict[str, str]] | None = None, **fields: Any) -> httpx.Response:
+        prompt = {"role": "user", "content": f"{self.marker} {said} {say(f'answer to {said}')}"}
+        body = {"model": "agent", "messages": [*(before or []), prompt], **fields}
+        return self.http.post(PATH, json=body)
+
+    def ask(self, said: str, *, before: list[dict[str, str]] | None = None, **fields: Any) -> dict[str, Any]:
+        answer = self.send(said, before=before, **fields)
+        assert answer.status_code == 200, answer.text
+        body: dict[str, Any] = answer.json()
+        assert body["choices"][0]["message"]["content"] == f"answer to {said}"
+        return body
+
+    def saw(self) -> list[str]:
+        """What the model's newest call with the marker held, by the words `ask` was given."""
+        newest = self.stack.model.calls(self.marker)[-1]
+        return [_word("".join(texts), self.marker) for _, texts in newest.said]
+
+    def get(self, path: str) -> dict[str, Any]:
+        answer = self.http.get(path)
+        assert answer.status_code == 200, answer.text
+        body: dict[str, Any] = answer.json()
+        return body
+
+
+def _word(said: str, marker: str) -> str:
+    return said.removeprefix(marker).split()[0] if said.startswith(marker) else said
+
+
+def kill_processes(stack: Stack) -> None:
+    """Kill every CLI of the stack, as a host short of memory would."""
+    processes = list(of_configuration(stack.data))
+    assert processes
+    for process in processes:
+        process.kill()
+    psutil.wait_procs(processes, timeout=10)
+
+
+def names_with(stack: Stack, part: str) -> list[bytes]:
+    with stack.redis_client() as client:
+        return [name for name in client.scan_iter() if part.encode() in name]
+
+
+def test_a_conversation_goes_on_by_its_id_alone(live: Stack) -> None:
+    talk = Talk(live)
+    conversation = talk.begin(metadata={"topic": "tests"})
+    first = talk.send(
+        "one", before=[{"role": "system", "content": "SYSTEM-WORD"}], conversation_id=conversation
+    )
+    assert first.headers["x-backline-conversation-id"] == conversation
+    assert first.headers["x-backline-session-id"] == first.json()["backline"]["session_id"]
+    for said in ("two", "three"):
+        assert talk.ask(said, conversation_id=conversation)["backline"]["conversation_id"] == conversation
+    assert talk.saw() == ["one", "answer to one", "two", "answer to two", "three"]
+    assert "SYSTEM-WORD" in live.model.calls(talk.marker)[-1].system
+    shown = talk.get(f"/v1/conversations/{conversation}")
+    assert shown["metadata"] == {"topic": "tests"}
+    assert (shown["backline"]["turns"], shown["backline"]["agent"]) == (3, "agent")
+    assert shown["backline"]["cost_usd"] > 0
+
+
+def test_of_messages_only_what_follows_the_last_answer_is_new(live: Stack) -> None:
+    talk = Talk(live)
+    conversation = talk.begin()
+    talk.ask("one", conversation_id=conversation)
+    invented = [{"role": "user", "content": "never said"}, {"role": "assistant", "content": "never answered"}]
+    talk.ask("two", before=invented, conversation_id=conversation)
+    assert talk.saw() == ["one", "answer to one", "two"]
+
+
+def test_a_first_request_may_bring_a_history(live: Stack) -> None:
+    talk = Talk(live)
+    conversation = talk.begin()
+    brought = [{"role": "user", "content": "before"}, {"role": "assistant", "content": "indeed"}]
+    talk.ask("one", before=brought, conversation_id=conversation)
+    talk.ask("two", conversation_id=conversation)
+    assert talk.saw() == ["before", "indeed", "one", "answer to one", "two"]
+    items = talk.get(f"/v1/conversations/{conversation}/items?order=asc")["data"]
+    assert [item["role"] for item in items] == ["user", "assistant"] * 3
+
+
+def test_a_stream_names_its_conversation(live: Stack) -> None:
+    talk = Talk(live)
+    conversation = talk.begin()
+    answer = talk.send("one", conversation_id=conversation, stream=True)
+    frames = [json.loads(line[6:]) for line in answer.text.splitlines() if line.startswith("data: {")]
+    assert frames[-1]["backline"]["conversation_id"] == conversation
+    assert answer.headers["x-backline-conversation-id"] == conversation
+
+
+def test_a_session_goes_on_by_its_id_and_as_the_newest(live: Stack) -> None:
+    talk = Talk(live)
+    session = talk.ask("one")["backline"]["session_id"]
+    talk.ask("two", claude_options={"session_id": session})
+    answer = talk.ask("three", claude_options={"continue": True, "debug": True})
+    assert talk.saw() == ["one", "answer to one", "two", "answer to two", "three"]
+    assert answer["backline"]["session_id"] == session
+    assert answer["backline"]["ignored"] == ["claude_options.debug"]
+    assert "conversation_id" not in answer["backline"]
+
+
+def test_another_model_goes_on_with_the_same_conversation(live: Stack) -> None:
+    talk = Talk(live)
+    conversation = talk.begin()
+    talk.ask("one", conversation_id=conversation)
+    talk.ask("two", conversation_id=conversation, model="agent/claude-haiku-4-5")
+    assert talk.saw() == ["one", "answer to one", "two"]
+    assert live.model.calls(talk.marker)[-1].body["model"] == "claude-haiku-4-5"
+    talk.ask("three", conversation_id=conversation, model="claude-haiku-4-5")
+    assert talk.saw() == ["one", "answer to one", "two", "answer to two", "three"]
+
+
+def test_a_conversation_outlives_its_process(model: Model, new_stack: NewStack) -> None:
+    stack = new_stack(slots=2, max_live=8)
+    talk = Talk(stack)
+    conversation = talk.begin()
+    talk.ask("one", before=[{"role": "system", "content": "SYSTEM-WORD"}], conversation_id=conversation)
+    for said in ("two", "three"):
+        kill_processes(stack)
+        talk.ask(said, conversation_id=conversation)
+    assert talk.saw() == ["one", "answer to one", "two", "answer to two", "three"]
+    assert "SYSTEM-WORD" in model.calls(talk.marker)[-1].system
+
+
+def test_a_conversation_outlives_its_worker(new_stack: NewStack) -> None:
+    stack = new_stack(slots=2, max_live=8, workers=2, was_killed=True)
+    talk = Talk(stack)
+    conversation = talk.begin()
+    talk.ask("one", conversation_id=conversation)
+    host = next(worker for worker in stack.workers if psutil.Process(worker.pid).children())
+    host.kill()
+    talk.ask("two", conversation_id=conversation)
+    assert talk.saw() == ["one", "answer to one", "two"]
+
+
+def test_an_expired_conversation_is_a_404_and_never_an_empty_one(new_stack: NewStack) -> None:
+    stack = new_stack(slots=2, max_live=8, session_ttl_s=1.5)
+    talk = Talk(stack)
+    conversation = talk.begin()
+    session = talk.ask("one", conversation_id=conversation)["backline"]["session_id"]
+    wait_for(lambda: not names_with(stack, session), 10, "the session has expired")
+    answer = talk.send("two", conversation_id=conversation)
+    check_envelope(answer, 404, "conversation_not_found", param="conversation_id")
+    answer = talk.send("two", claude_options={"session_id": session})
+    check_envelope(answer, 404, "session_not_found", param="claude_options.session_id")
+    answer = talk.send("two", claude_options={"continue": True})
+    check_envelope(answer, 404, "session_not_found", param="claude_options.continue")
+    assert len(stack.model.calls(talk.marker)) == 1
+
+
+def test_a_transcript_lost_after_the_look_is_a_404_too(new_stack: NewStack) -> None:
+    """The API saw it; the worker no longer does."""
+    stack = new_stack(workers=1, slots=1, max_live=0)
+    talk = Talk(stack)
+    conversation = talk.begin()
+    session = talk.ask("one", conversation_id=conversation)["backline"]["session_id"]
+    other = Talk(stack)
+    with ThreadPoolExecutor() as threads:
+        slow = threads.submit(
+            other.http.post,
+            PATH,
+            json={
+                "model": "agent",
+                "messages": [{"role": "user", "content": f"{script(tokens(40, pace_ms=50))}"}],
+            },
+        )
+        wait_for(lambda: stack.waiting("agent") == 1, 10, "the slot is taken")
+        second = threads.submit(talk.send, "two", conversation_id=conversation)
+        wait_for(lambda: stack.waiting("agent") == 2, 10, "the turn waits")
+        with stack.redis_client() as client:
+            client.delete(*[name for name in names_with(stack, session) if b":transcript:" in name])
+        check_envelope(second.result(30), 404, "session_not_found")
+        assert slow.result(30).status_code == 200
+    assert len(stack.model.calls(talk.marker)) == 1
+
+
+def test_what_cannot_be_stored_goes_on_while_it_is_live_and_then_is_a_404(new_stack: NewStack) -> None:
+    stack = new_stack(slots=2, max_live=8, max_transcript_bytes=64)
+    talk = Talk(stack)
+    conversation = talk.begin()
+    talk.ask("one", conversation_id=conversation)
+    talk.ask("two", conversation_id=conversation)
+    assert talk.saw() == ["one", "answer to one", "two"]
+    kill_processes(stack)
+    answer = talk.send("three", conversation_id=conversation)
+    assert answer.status_code == 404, answer.text
+    assert len(stack.model.calls(talk.marker)) == 2
+
+
+@pytest.mark.parametrize(
+    ("fields", "param", "code", "status"),
+    [
+        ({"conversation_id": "conv_" + "0" * 48}, "conversation_id", "conversation_not_found", 404),
+        ({"conversation_id": ""}, "conversation_id", "conversation_not_found", 404),
+        (
+            {"claude_options": {"session_id": str(uuid4())}},
+            "claude_options.session_id",
+            "session_not_found",
+            404,
+        ),
+        (
+            {"claude_options": {"continue": True}, "model": "other"},
+            "claude_options.continue",
+            "session_not_found",
+            404,
+        ),
+        (
+            {"conversation_id": "conv_1", "claude_options": {"continue": True}},
+            "claude_options.continue",
+            "invalid_value",
+            400,
+        ),
+        ({"claude_options": {"continue": "yes"}}, "claude_options.continue", "invalid_type", 400),
+        ({"conversation_id": 7}, "conversation_id", "invalid_type", 400),
+    ],
+)
+def test_what_is_nowhere_is_refused_by_name(
+    live: Stack, fields: dict[str, Any], param: str, code: str, status: int
+) -> None:
+    talk = Talk(live)
+    check_envelope(talk.send("one", **fields), status, code, param=param)
+    assert live.model.calls(talk.marker) == []
+
+
+def test_a_conversation_stays_with_its_agent(live: Stack) -> None:
+    talk = Talk(live)
+    conversation = talk.begin(agent="agent")
+    answer = talk.send("one", conversation_id=conversation, model="other")
+    check_envelope(answer, 400, "invalid_value", param="conversation_id")
+
+
+def test_a_history_beyond_the_limit_is_refused(live: Stack) -> None:
+    before = [{"role": "user", "content": "x"}] * 50
+    check_envelope(Talk(live).send("one", before=before), 400, "array_above_max_length", param="messages")
+
+
+def test_of_two_clients_on_one_conversation_one_goes_on(live: Stack) -> None:
+    talk = Talk(live)
+    conversation = talk.begin()
+    talk.ask("one", conversation_id=conversation)
+    with ThreadPoolExecutor() as threads:
+        racing = [threads.submit(talk.ask, said, conversation_id=conversation) for said in ("left", "right")]
+        for asked in racing:
+            asked.result(50)
+    talk.ask("last", conversation_id=conversation)
+    seen = talk.saw()
+    held = seen[2:-1:2]  # both, when one was over before the other began
+    assert held in (["left"], ["right"], ["left", "right"], ["right", "left"])
+    answered = [words for said in held for words in (said, f"answer to {said}")]
+    assert seen == ["one", "answer to one", *answered, "last"]
+    assert talk.get(f"/v1/conversations/{conversation}")["backline"]["turns"] == 2 + len(held)
+
+
+def test_conversations_with_the_same_words_stay_apart(live: Stack) -> None:
+    talk = Talk(live)
+    first, second = talk.begin(), talk.begin()
+    sessions = {
+        talk.ask("one", conversation_id=conversation)["backline"]["session_id"]
+        for conversation in (first, second)
+    }
+    assert len(sessions) == 2
+    assert talk.http.delete(f"/v1/conversations/{second}").json() == {
+        "id": second,
+        "object": "conversation.deleted",
+        "deleted": True,
+    }
+    talk.ask("two", conversation_id=first)
+    assert talk.saw() == ["one", "answer to one", "two"]
+    check_envelope(
+        talk.send("two", conversation_id=second), 404, "conversation_not_found", param="conversation_id"
+    )
+
+
+def test_a_deleted_session_is_gone_with_its_process(new_stack: NewStack) -> None:
+    stack = new_stack(slots=2, max_live=8)
+    talk = Talk(stack)
+    conversation = talk.begin()
+    session = talk.ask("one", conversation_id=conversation)["backline"]["session_id"]
+    assert stack.cli_processes()
+    shown = talk.get(f"/v1/sessions/{session}")
+    assert (shown["is_live"], shown["conversation_id"], shown["turns"]) == (True, conversation, 1)
+    assert [item["role"] for item in shown["messages"]] == ["user", "assistant"]
+    assert talk.http.delete(f"/v1/sessions/{session}").json()["deleted"] is True
+    wait_for(lambda: not stack.cli_processes(), 10, "the process has ended")
+    (mark,) = names_with(stack, session)
+    with stack.redis_client() as client:
+        assert client.hgetall(mark.decode()) == {b"gone": b"1"}
+    for path in (f"/v1/sessions/{session}", f"/v1/conversations/{conversation}"):
+        assert talk.http.get(path).status_code == 404
+    assert talk.get("/v1/sessions")["data"] == talk.get("/v1/conversations")["data"] == []
+
+
+def test_a_turn_under_way_in_a_deleted_session_is_not_stored(new_stack: NewStack) -> None:
+    stack = new_stack(slots=2, max_live=8)
+    talk = Talk(stack)
+    session = talk.ask("one")["backline"]["session_id"]
+    prompt = {"role": "user", "content": f"{talk.marker} {script(tokens(30, pace_ms=50))}"}
+    body = {"model": "agent", "messages": [prompt], "claude_options": {"session_id": session}}
+    with ThreadPoolExecutor() as threads:
+        slow = threads.submit(talk.http.post, PATH, json=body)
+        wait_for(lambda: len(stack.model.calls(talk.marker)) == 2, 20, "the turn is under way")
+        assert Talk(stack).http.delete(f"/v1/sessions/{session}").status_code == 200
+        assert slow.result(30).status_code == 200
+    assert len(names_with(stack, session)) == 1  # the mark
+    wait_for(lambda: not stack.cli_processes(), 10, "the process has ended")
+    assert talk.http.get(f"/v1/sessions/{session}").status_code == 404
+
+
+def test_lists_and_sums(new_stack: NewStack) -> None:
+    stack = new_stack(slots=2, max_live=8)
+    talk = Talk(stack)
+    made = [talk.begin() for _ in range(3)]
+    first = talk.ask("one", conversation_id=made[0])["backline"]["session_id"]
+    second = talk.ask("two", model="other")["backline"]["session_id"]
+    page = talk.get("/v1/conversations?limit=2")
+    assert ([c["id"] for c in page["data"]], page["has_more"]) == ([made[0], made[2]], True)
+    rest = talk.get(f"/v1/conversations?limit=2&after={page['last_id']}")
+    assert ([c["id"] for c in rest["data"]], rest["has_more"]) == ([made[1]], False)
+    assert [s["id"] for s in talk.get("/v1/sessions")["data"]] == [second, first]
+    assert [s["id"] for s in talk.get("/v1/sessions?agent=agent")["data"]] == [first]
+    for wrong, param in (("limit=0", "limit"), ("limit=101", "limit"), ("order=up", "order")):
+        check_envelope(talk.http.get(f"/v1/sessions?{wrong}"), 400, "invalid_value", param=param)
+    check_envelope(talk.http.get("/v1/sessions?after=x"), 400, "invalid_value", param="after")
+
+    def live_count() -> bool:
+        return bool(talk.get("/v1/sessions/stats")["live"] == 2)
+
+    wait_for(live_count, 10, "the worker has announced its live sessions")
+    stats = talk.get("/v1/sessions/stats")
+    assert (stats["stored"], stats["conversations"], stats["turns"]) == (2, 3, 2)
+    assert {agent: sums["sessions"] for agent, sums in stats["agents"].items()} == {"agent": 1, "other": 1}
+
+
+def test_a_reserved_session_begins_with_its_first_turn(live: Stack) -> None:
+    talk = Talk(live)
+    reserved = talk.http.post("/v1/sessions", json={"agent": "agent"}).json()
+    assert reserved["session_id"] is None
+    assert reserved["id"] == reserved["conversation_id"]
+    for said in ("one", "two"):
+        talk.ask(said, claude_options={"session_id": reserved["id"]})
+    assert talk.saw() == ["one", "answer to one", "two"]
+    assert talk.get(f"/v1/sessions/{reserved['id']}")["turns"] == 2
+
+
+def test_items_show_the_agents_tools_when_asked(live: Stack) -> None:
+    talk = Talk(live)
+    conversation = talk.begin()
+    look = script(
+        call(think("hm"), text("Looking."), use_tool("Bash", {"command": "echo seen"})), call(text("Done."))
+    )
+    prompt = {"role": "user", "content": f"{talk.marker} {look}"}
+    answer = talk.http.post(
+        PATH, json={"model": "agent", "messages": [prompt], "conversation_id": conversation}
+    )
+    assert answer.status_code == 200, answer.text
+    path = f"/v1/conversations/{conversation}/items"
+    plain = talk.get(path)
+    assert [item["role"] for item in plain["data"]] == ["assistant", "user"]
+    assert [part["text"] for part in plain["data"][0]["content"]] == ["Looking.", "Done."]
+    assert (plain["first_id"], plain["has_more"]) == (plain["data"][0]["id"], False)
+    with_tools = talk.get(f"{path}?include=tools&order=asc")["data"]
+    assert [item["type"] for item in with_tools] == ["message", "message", "backline_tool", "message"]
+    assert (with_tools[2]["name"], with_tools[2]["output"]) == ("Bash", "seen")
+    page = talk.get(f"{path}?order=asc&limit=1")
+    assert page["has_more"]
+    after = talk.get(f"{path}?order=asc&after={page['last_id']}")
+    assert [item["role"] for item in after["data"]] == ["assistant"]
+    assert talk.get(f"{path}/{page['last_id']}") == page["data"][0]
+    assert talk.http.get(f"{path}/msg_0").status_code == 404
+
+
+def test_openais_client_manages_conversations(live: Stack) -> None:
+    talk = Talk(live)
+    with live.sync_sdk() as sdk:
+        made = sdk.conversations.create(metadata={"a": "1"})
+        talk.ask("one", conversation_id=made.id)
+        assert sdk.conversations.retrieve(made.id).metadata == {"a": "1"}
+        assert sdk.conversations.update(made.id, metadata={"b": "2"}).metadata == {"b": "2"}
+        items = list(sdk.conversations.items.list(made.id, order="asc", limit=1))
+        assert [getattr(item, "role", None) for item in items] == ["user", "assistant"]
+        assert sdk.conversations.delete(made.id).deleted
+    check_envelope(
+        talk.http.get(f"/v1/conversations/{made.id}"), 404, "conversation_not_found", param="conversation_id"
+    )
+    answer = talk.http.post("/v1/conversations", json={"items": [{"role": "user", "content": "x"}]})
+    check_envelope(answer, 400, "unsupported_value", param="items")
+
+
+async def test_a_running_completion_is_shown_and_stopped_by_its_id(live: Stack, marker: str) -> None:
+    async with live.http() as http:
+        prompt = {"role": "user", "content": f"{marker} {script(tokens(400, pace_ms=50))}"}
+        body = {"model": "agent", "messages": [prompt], "stream": True}
+        async with http.stream("POST", PATH, json=body) as stream:
+            lines = stream.aiter_lines()
+            first = json.loads((await anext(lines)).removeprefix("data: "))
+            path = f"{PATH}/{first['id']}"
+            status = (await http.get(f"{path}/status")).json()
+            assert (status["state"], status["attempt"], status["agent"]) == ("running", 1, "agent")
+            assert status["run_id"] == stream.headers["x-backline-run-id"]
+            assert (await http.delete(path)).json()["deleted"] is True
+            async with asyncio.timeout(10):
+                rest = [line async for line in lines if line.startswith("data: ")]
+        assert json.loads(rest[-1].removeprefix("data: "))["error"]["code"] == "run_cancelled"
+        assert (await http.get(f"{path}/status")).json()["state"] == "cancelled"
+        assert (await http.delete(path)).json()["deleted"] is False
+        for wrong in ("chatcmpl-0", "chatcmpl-" + "0" * 44, "run_0"):
+            answer = await http.get(f"{PATH}/{wrong}/status")
+            check_envelope(answer, 404, "completion_not_found", param="completion_id")
+
+
+def test_an_agents_own_directory_is_its_one_project(live: Stack) -> None:
+    talk = Talk(live)
+    assert [project["id"] for project in talk.get("/v1/projects")["data"]] == ["agent", "other"]
+    assert talk.get("/v1/projects/agent")["is_default"] is True
+    check_envelope(talk.http.get("/v1/projects/x"), 404, "project_not_found", param="project_id")
+    check_envelope(talk.http.post("/v1/projects", json={"name": "x"}), 400, "unsupported")
+    check_envelope(talk.http.delete("/v1/projects/agent"), 400, "unsupported", param="project_id")

@@ -1,0 +1,137 @@
+"""Which process serves a run: the one that needs the least to be told."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import msgspec
+
+from shared.agents import Agent
+from shared.runs import ImagePart, RunRequest, Turn
+from worker.claude.home import Homes, trust
+from worker.claude.launch import Launcher
+from worker.claude.live import LiveProcess, new_session_id
+from worker.claude.transcript import split_history, transcript_of
+from worker.pool import Owner, Pool
+from worker.sessions import Sessions
+
+_MOST_SEEDED_TURNS = 20
+"""A longer history is resumed from a file: a pair told to a spare process costs 5 to 15 ms (CLI 2.1)."""
+
+
+class Found(msgspec.Struct, frozen=True):
+    """A process, the turns it has yet to be told before the prompt, and whether it had been kept idle."""
+
+    process: LiveProcess
+    seeds: Sequence[Turn]
+    was_kept: bool
+
+
+class Processes:
+    """Finds or starts the process for a run; what it gives is the caller's to keep or to end."""
+
+    def __init__(self, launcher: Launcher, homes: Homes, pool: Pool, sessions: Sessions) -> None:
+        self._launcher = launcher
+        self._homes = homes
+        self._pool = pool
+        self._sessions = sessions
+
+    async def find(self, request: RunRequest, agent: Agent) -> Found:
+        """A live process that holds exactly the history; else the stored session that does, resumed.
+
+        Else a spare process that is told a short history turn by turn, or a new one that resumes a
+        transcript made of it. Raises `CliNotStartedError`, `OSError`, or `SessionGoneError` when the request
+        names a session and neither of the first two is there.
+        """
+        if _has_images(request) and not request.session:
+            return await self.make(request, agent)
+        if request.prefix and (live := await self._live(request)) is not None:
+            return Found(live, (), was_kept=True)
+        if (stored := await self._stored(request, agent)) is not None:
+            return stored
+        if len(request.history) <= _MOST_SEEDED_TURNS:
+            spare = self._pool.take_spare(Owner(request.tenant, agent.name))
+            if spare is not None:
+                return Found(spare, request.history, was_kept=True)
+        return await self.make(request, agent)
+
+    async def make(self, request: RunRequest, agent: Agent) -> Found:
+        """A new process, whatever is kept; raises `CliNotStartedError`, `OSError` or `SessionGoneError`."""
+        if request.session and (stored := await self._stored(request, agent)) is not None:
+            return stored
+        resumed, seeds = split_history(request)
+        lines = transcript_of(resumed) if resumed else b""
+        process = await self._start(
+            request, agent, new_session_id(), lines, is_mirrored=not _has_images(request)
+        )
+        return Found(process, seeds, was_kept=False)
+
+    async def spare(self, owner: Owner, agent: Agent) -> LiveProcess:
+        """A process without a conversation; raises `CliNotStartedError` or `OSError`."""
+        return await self._launch(owner, agent, None, "", b"", is_mirrored=True)
+
+    async def _live(self, request: RunRequest) -> LiveProcess | None:
+        live = self._pool.take_live(request.prefix)
+        if live is None or request.session in {"", live.session_id}:
+            return live
+        if not self._pool.keep(live):  # another session, in which the same was said
+            await self._pool.discard(live, is_clean=True, sweep=True)
+        return None
+
+    async def _stored(self, request: RunRequest, agent: Agent) -> Found | None:
+        stored = await self._sessions.find(request)
+        if stored is None:
+            return None
+        session_id, entries = stored
+        lines = b"\n".join(msgspec.json.encode(entry) for entry in entries) + b"\n"
+        return Found(await self._start(request, agent, session_id, lines), (), was_kept=False)
+
+    async def _start(
+        self,
+        request: RunRequest,
+        agent: Agent,
+        session_id: str,
+        transcript: bytes,
+        *,
+        is_mirrored: bool = True,
+    ) -> LiveProcess:
+        owner = Owner(request.tenant, agent.name)
+        return await self._launch(
+            owner, agent, request.model, session_id, transcript, is_mirrored=is_mirrored
+        )
+
+    async def _launch(
+        self,
+        owner: Owner,
+        agent: Agent,
+        model: str | None,
+        session_id: str,
+        transcript: bytes,
+        *,
+        is_mirrored: bool,
+    ) -> LiveProcess:
+        home = self._homes.home(owner.tenant, agent.name)
+        trust(home, agent.directory)
+        scratch = self._homes.scratch()
+        path: Path | None = None
+        if transcript:
+            path = scratch / f"{session_id}.jsonl"
+            path.write_bytes(transcript)
+        plan = self._launcher.plan(
+            agent, home, scratch, model=model, transcript=path, is_mirrored=is_mirrored
+        )
+        process = await LiveProcess.start(plan)
+        self._pool.adopt(process, owner)
+        return process
+
+
+def _has_images(request: RunRequest) -> bool:
+    """Whether the request's own words hold an image.
+
+    Where a conversation is kept on disk, the CLI (2.1) adds the path of a copy to every message that has
+    one: the model would not see the client's messages, and would see a path of this host. Such a run has a
+    process that keeps nothing, unless the conversation is the server's to keep.
+    """
+    turns = [*(turn.parts for turn in request.history), request.prompt]
+    return any(isinstance(part, ImagePart) for parts in turns for part in parts)
