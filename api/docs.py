@@ -17,6 +17,12 @@ from api.openai.wire import ChatCompletion, ChatCompletionChunk, ChatRequest, Er
 from api.sessions import CreateSession
 
 _STATIC = Path(__file__).parent / "static"
+_PAGE_HEADERS = {
+    "content-security-policy": (
+        "default-src 'self'; style-src 'self' 'unsafe-inline'; img-src 'self' data:; frame-ancestors 'none'"
+    ),
+    "x-content-type-options": "nosniff",
+}
 _REF = "#/components/schemas/{name}"
 _CHAT = "/v1/chat/completions"
 _BODIES: dict[str, type[msgspec.Struct]] = {
@@ -58,9 +64,10 @@ async def openapi_json(request: Request[Any, Any, Any]) -> Response[bytes]:
 
 
 @get("/docs", include_in_schema=False, media_type=MediaType.HTML)
-async def docs_page() -> str:
+async def docs_page() -> Response[str]:
     """Show the document, with forms to try it."""
-    return (_STATIC / "docs.html").read_text("utf-8")
+    page = (_STATIC / "docs.html").read_text("utf-8")
+    return Response(page, media_type=MediaType.HTML, headers=_PAGE_HEADERS)
 
 
 def complete(document: dict[str, Any]) -> dict[str, Any]:

@@ -9,6 +9,7 @@ import uvicorn
 
 from api.app import create_app
 from api.health import Drain
+from api.origin import without_foreign_pages
 from api.request_ids import with_request_id
 from shared.settings import Settings
 from shared.telemetry import configure_logs
@@ -28,7 +29,7 @@ def serve(settings: Settings) -> None:
         raise ApiStartError("The API needs a Redis: --redis-url URL.")
     drain = Drain()
     config = uvicorn.Config(
-        with_request_id(create_app(settings, drain)),
+        with_request_id(without_foreign_pages(create_app(settings, drain), settings)),
         host=settings.host,
         port=settings.port,
         loop="uvloop",

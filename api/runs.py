@@ -62,14 +62,17 @@ class Runs:
     async def submit(self, request: RunRequest) -> AcceptedRun:
         """Queue a run; raises `ApiError` when no worker serves its agent or the queue is full."""
         await self._require_worker(request.agent)
-        if request.history:
-            request = msgspec.structs.replace(request, prefix=prefix_of(request))
         run_id = new_run_id()
         ttl_s = self._settings.queue_timeout_s + (request.timeout_s or self._settings.run_timeout_s)
         try:
+            if request.history:
+                request = msgspec.structs.replace(request, prefix=prefix_of(request))
             submitted = await self._store.submit(
                 run_id, request, queue_limit=self._settings.queue_limit, ttl_s=ttl_s
             )
+        except (OverflowError, RecursionError) as error:
+            said = "A number in the request is too large, or its nesting too deep."
+            raise ApiError(400, said, param="messages", code="invalid_value") from error
         except QueueFullError as error:
             raise ApiError(
                 429,

@@ -4,13 +4,18 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
+from typing import TypeVar
 
 import msgspec
+import structlog
 from redis.asyncio import Redis
 
 from shared import redis_keys as keys
 from shared.agents import Agent
 from shared.scripts import Scripts
+
+_T = TypeVar("_T")
+_log = structlog.get_logger(__name__)
 
 
 class AgentRecord(msgspec.Struct, frozen=True):
@@ -74,9 +79,9 @@ class RegistryStore:
     async def look(self) -> Registry:
         """Read the registry as it is now."""
         workers, agents = await self._scripts("registry", [keys.WORKERS, keys.AGENTS], [keys.worker("")])
-        records = [_agents.decode(record) for record in agents[1::2]]
+        records = _readable(_agents, agents[1::2])
         return Registry(
-            workers=tuple(sorted((_worker.decode(w) for w in workers), key=lambda w: w.id)),
+            workers=tuple(sorted(_readable(_worker, workers), key=lambda w: w.id)),
             agents={record.name: record for record in records},
         )
 
@@ -97,6 +102,17 @@ class CachedRegistry:
             self._registry = await self._store.look()
             self._read_at = now
         return self._registry
+
+
+def _readable(decoder: msgspec.msgpack.Decoder[_T], records: Sequence[bytes]) -> list[_T]:
+    """Decode records; one that another version wrote, or nobody of ours, is passed over."""
+    decoded: list[_T] = []
+    for record in records:
+        try:
+            decoded.append(decoder.decode(record))
+        except (msgspec.MsgspecError, UnicodeDecodeError):
+            _log.warning("registry_record_unreadable")
+    return decoded
 
 
 def describe(agent: Agent) -> AgentRecord:

@@ -29,6 +29,14 @@ class QueueFullError(Exception):
     """An agent's queue holds as many waiting runs as the operator allows."""
 
 
+class UnreadableRunError(Exception):
+    """A run's record does not hold a request that can be read; `attempt` is the start that found it so."""
+
+    def __init__(self, attempt: int) -> None:
+        super().__init__("The run's request cannot be read by this version.")
+        self.attempt = attempt
+
+
 class Submitted(msgspec.Struct, frozen=True):
     """A run that can no longer be lost. `created_ms` is Redis's clock, `waiting` the runs before it."""
 
@@ -119,7 +127,7 @@ class RunStore:
                 run_id=answer[i].decode(),
                 queue=answer[i + 1].decode(),
                 token=token,
-                score=int(float(answer[i + 2])),
+                score=int(max(0.0, float(answer[i + 2]))),
             )
             for i in range(1, len(answer), 3)
         )
@@ -148,7 +156,10 @@ class RunStore:
         )
 
     async def begin(self, claim: Claim, worker_id: str, *, ttl_s: float) -> Attempt | None:
-        """Start an attempt; `None` when the run is over or another worker has it."""
+        """Start an attempt; `None` when the run is over or another worker has it.
+
+        Raises `UnreadableRunError` when the request is not one that this version can read.
+        """
         names = [keys.run(claim.run_id), keys.events(claim.run_id), keys.lease(claim.run_id)]
         ttl_ms = int(ttl_s * 1000) + keys.RUN_SLACK_MS + self._retention_ms
         started = encode_event(RunStarted(worker=worker_id))
@@ -156,11 +167,15 @@ class RunStore:
         if not answer:
             return None
         attempt, n, request, cancel, waited_ms = answer
+        try:
+            decoded = decode_request(request)
+        except (msgspec.MsgspecError, TypeError) as error:
+            raise UnreadableRunError(attempt) from error
         return Attempt(
             run_id=claim.run_id,
             number=attempt,
             n=n,
-            request=decode_request(request),
+            request=decoded,
             cancel=cancel.decode(),
             waited_s=waited_ms / 1000,
         )

@@ -25,6 +25,10 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     """Private files of this host: CLI configuration directories, the embedded Redis."""
     host: str = "127.0.0.1"
     port: Port = 9000
+    allowed_hosts: tuple[str, ...] = ()
+    """Names, beside loopback's, that the API answers to; unset and not on loopback: any."""
+    allowed_origins: tuple[str, ...] = ()
+    """Origins of web pages that may ask, such as `https://chat.example`; the API's own always may."""
     agents: tuple[str, ...] = ()
     """Agent directories this host's worker serves, each `DIR` or `NAME=DIR`."""
     default_agent: str | None = None

@@ -12,7 +12,7 @@ from redis.exceptions import RedisError
 from shared import redis_keys as keys
 from shared.agents import Agent
 from shared.event_writer import EventWriter
-from shared.run_store import Attempt, Claim, RunStore
+from shared.run_store import Attempt, Claim, RunStore, UnreadableRunError
 from shared.runs import (
     ErrorKind,
     OutputEvent,
@@ -60,7 +60,11 @@ class Executor:
 
     async def execute(self, claim: Claim) -> None:
         """Run what was claimed. Raises `redis.RedisError` when the run cannot even begin: it stays queued."""
-        attempt = await self._store.begin(claim, self._worker_id, ttl_s=self._settings.run_timeout_s)
+        try:
+            attempt = await self._store.begin(claim, self._worker_id, ttl_s=self._settings.run_timeout_s)
+        except UnreadableRunError as error:
+            await self._end(claim, error.attempt, _unreadable(error))
+            return
         if attempt is None:
             return
         structlog.contextvars.bind_contextvars(  # for all that this run's own task logs
@@ -81,10 +85,14 @@ class Executor:
 
     async def give_up(self, claim: Claim) -> None:
         """End a run whose every start ended without a word."""
-        attempt = await self._store.begin(claim, self._worker_id, ttl_s=self._settings.retention_s)
+        try:
+            attempt = await self._store.begin(claim, self._worker_id, ttl_s=self._settings.retention_s)
+        except UnreadableRunError as error:
+            await self._end(claim, error.attempt, _unreadable(error))
+            return
         if attempt is not None:
-            error = RunError(ErrorKind.WORKER_LOST, "Every worker that started this run was lost.")
-            await self._end(claim, attempt.number, RunFailed(error=error))
+            lost = RunError(ErrorKind.WORKER_LOST, "Every worker that started this run was lost.")
+            await self._end(claim, attempt.number, RunFailed(error=lost))
 
     async def _refuse(self, attempt: Attempt) -> TerminalEvent | None:
         """Why this run must not start (again), if there is a reason."""
@@ -125,6 +133,10 @@ class Executor:
     async def _has_shown_output(self, run_id: str) -> bool:
         entries = await self._redis.xrange(keys.events(run_id), count=1000)
         return any(isinstance(decode_event(fields[b"e"]), OutputEvent) for _, fields in entries)
+
+
+def _unreadable(error: UnreadableRunError) -> RunFailed:
+    return RunFailed(error=RunError(ErrorKind.INTERNAL, str(error)))
 
 
 class _Reporter:

@@ -27,7 +27,7 @@ from shared.subscriber import Subscriber
 from shared.tasks import end_tasks
 from shared.telemetry import configure_logs
 from worker.claude.home import Homes
-from worker.claude.launch import CliNotFoundError, Launcher, find_cli
+from worker.claude.launch import CREDENTIALS, CliNotFoundError, Launcher, find_cli
 from worker.claude.live import LiveProcess
 from worker.execute import Executor
 from worker.leases import LeaseWorker
@@ -88,9 +88,10 @@ class _Worker:
         self._redis = connect(settings.redis_url or "")
         store = RunStore(self._redis, retention_s=settings.retention_s)
         self._writer = EventWriter(self._redis)
-        login = Path(
+        own_login = Path(
             environ.get("CLAUDE_CONFIG_DIR") or Path(environ.get("HOME", "~")).expanduser() / ".claude"
         )
+        login = None if any(environ.get(name) for name in CREDENTIALS) else own_login
         by_name = {agent.name: agent for agent in agents}
         sessions = Sessions(self._redis, settings, self._id)
         self._pool = Pool(settings, by_name, cli, self._spare, sessions.forget)

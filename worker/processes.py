@@ -9,7 +9,7 @@ import msgspec
 
 from shared.agents import Agent
 from shared.runs import ImagePart, RunRequest, Turn
-from worker.claude.home import Homes, trust
+from worker.claude.home import Homes, forget_memory, trust
 from worker.claude.launch import Launcher
 from worker.claude.live import LiveProcess, new_session_id
 from worker.claude.transcript import split_history, transcript_of
@@ -113,6 +113,7 @@ class Processes:
     ) -> LiveProcess:
         home = self._homes.home(owner.tenant, agent.name)
         trust(home, agent.directory)
+        forget_memory(home)
         scratch = self._homes.scratch()
         path: Path | None = None
         if transcript:

@@ -21,6 +21,12 @@ from api.openai.wire import (
 from shared.runs import RunCompleted, RunEvent, TextDelta, Usage
 
 DONE = b"data: [DONE]\n\n"
+_LINE_ENDS = (
+    (b"\xe2\x80\xa8", b"\\u2028"),
+    (b"\xe2\x80\xa9", b"\\u2029"),
+    (b"\xc2\x85", b"\\u0085"),
+)
+"""Python's `str.splitlines`, which some readers of event streams use, ends lines at these."""
 KEEP_ALIVE = b": keep-alive\n"
 """One line and no blank one after it: openai-python takes any blank line for the end of an event."""
 
@@ -54,7 +60,7 @@ class Chunks:
     def encode(self, event: RunEvent) -> bytes:
         """Frames for one event: text or the end; nothing for what is not the answer's."""
         if isinstance(event, TextDelta):
-            return self._start() + self._before + msgspec.json.encode(event.text) + self._after
+            return self._start() + self._before + _json_text(event.text) + self._after
         if isinstance(event, RunCompleted):
             return self._start() + self._end(event)
         return b""
@@ -132,6 +138,15 @@ def envelope_of(error: ApiError) -> ErrorEnvelope:
 def error_frame(error: ApiError) -> bytes:
     """An error in the middle of a stream: OpenAI's SDKs raise on a frame with an `error`."""
     return _frame(envelope_of(error))
+
+
+def _json_text(text: str) -> bytes:
+    """Text as JSON in one line, whatever a reader takes for the end of one."""
+    encoded = msgspec.json.encode(text)
+    if not text.isascii():
+        for raw, escaped in _LINE_ENDS:
+            encoded = encoded.replace(raw, escaped)
+    return encoded
 
 
 def _frame(struct: msgspec.Struct) -> bytes:

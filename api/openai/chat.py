@@ -37,6 +37,7 @@ _STREAM_HEADERS = {
     "cache-control": "no-cache, no-transform",
     "x-accel-buffering": "no",  # nginx would gather tokens
 }
+_BEGIN_S = 5.0
 _PREPARING = (RunStarted, UpstreamRetry)
 
 Batches = AsyncGenerator[list[LoggedEvent], None]
@@ -125,7 +126,9 @@ async def _stream(
     include_usage = bool(body.stream_options and body.stream_options.include_usage)
     chunks = Chunks(subject, include_usage=include_usage)
     first = await _unless_gone(request, _first_words(batches, run.id, settings.stream_hold_s))
-    frames = _frames(runs, run, chunks, first, batches, settings.keepalive_s)
+    # A client that hangs up just now never has its stream begun, and nothing in it would end the run.
+    never_begun = asyncio.get_running_loop().call_later(_BEGIN_S, runs.abandon, run)
+    frames = _frames(runs, run, chunks, first, batches, settings.keepalive_s, never_begun)
     return Stream(
         frames, media_type="text/event-stream", headers={**_STREAM_HEADERS, **_run_headers(subject)}
     )
@@ -151,8 +154,10 @@ async def _frames(
     first: list[LoggedEvent],
     batches: Batches,
     keepalive_s: float,
+    never_begun: asyncio.TimerHandle,
 ) -> AsyncIterator[bytes]:
     """The body of the stream: what one batch gives leaves in one send, and no frame is ever split."""
+    never_begun.cancel()
     is_over = False
     said_at = time.monotonic()
     try:

@@ -12,6 +12,7 @@ from api.errors import ApiError
 
 _T = TypeVar("_T", bound=msgspec.Struct)
 _PLACE = re.compile(r" - at `\$\.?(?P<param>[^`]*)`$")
+_MOST_SAID = 300
 _MISSING = re.compile(r"Object missing required field `(?P<name>[^`]+)`")
 
 
@@ -49,6 +50,6 @@ def _invalid(said: str) -> ApiError:
         return ApiError(
             400, f"Missing required parameter: '{param}'.", param=param, code="missing_required_parameter"
         )
-    what = _PLACE.sub("", said).replace("`", "'")
+    what = _PLACE.sub("", said).replace("`", "'")[:_MOST_SAID]
     code = "invalid_value" if what.startswith("Invalid value") else "invalid_type"
     return ApiError(400, f"Invalid '{param}': {what}.", param=param or None, code=code)

@@ -11,6 +11,7 @@ import msgspec
 from api.conversations import Thread
 from api.errors import ApiError
 from api.models import Choice
+from api.openai.turns import TurnsBuilder
 from api.openai.wire import (
     AssistantMessage,
     AudioContent,
@@ -41,6 +42,8 @@ from shared.runs import (
 
 _DATA_URL = re.compile(r"data:(image/(?:png|jpeg|gif|webp));base64,([A-Za-z0-9+/]+={0,2})")
 _MAX_STOPS = 4
+_MAX_STOP_LENGTH = 256
+_MAX_TOKENS = 2**31
 
 
 def translate(
@@ -117,7 +120,7 @@ def _conversation(messages: Sequence[Message], start: int) -> tuple[list[Turn], 
     """
     if not messages:
         raise ApiError(400, "'messages' must not be empty.", param="messages", code="invalid_value")
-    turns: list[Turn] = []
+    built = TurnsBuilder()
     system: list[str] = []
     for index, message in enumerate(messages[start:], start):
         where = f"messages[{index}]"
@@ -125,25 +128,17 @@ def _conversation(messages: Sequence[Message], start: int) -> tuple[list[Turn], 
             case SystemMessage(content=content) | DeveloperMessage(content=content):
                 system.append(_plain(content))
             case UserMessage():
-                _add(turns, "user", _user_parts(message, where))
+                built.add("user", _user_parts(message, where))
             case AssistantMessage():
-                _add(turns, "assistant", _assistant_parts(message, where))
+                built.add("assistant", _assistant_parts(message, where))
             case ToolMessage(content=content, tool_call_id=call_id):
-                _require_call(turns, call_id, where)
-                _add(turns, "user", (ToolResultPart(tool_use_id=call_id, text=_plain(content)),))
+                _require_call(built, call_id, where)
+                built.add("user", (ToolResultPart(tool_use_id=call_id, text=_plain(content)),))
+    turns = built.turns()
     _require_results(turns)
     if turns and turns[0].role == "assistant":  # the model wants the user's turn first
         turns.insert(0, Turn(role="user", parts=(TextPart("."),)))
     return turns, "\n\n".join(text for text in system if text)
-
-
-def _add(turns: list[Turn], role: Any, parts: tuple[Part, ...]) -> None:
-    if not parts:
-        return
-    if turns and turns[-1].role == role:
-        turns[-1] = Turn(role=role, parts=turns[-1].parts + parts)
-    else:
-        turns.append(Turn(role=role, parts=parts))
 
 
 def _user_parts(message: UserMessage, where: str) -> tuple[Part, ...]:
@@ -190,11 +185,9 @@ def _tool_use(call: ToolCall, where: str) -> ToolUsePart:
     return ToolUsePart(id=call.id, name=call.function.name, input=arguments)
 
 
-def _require_call(turns: Sequence[Turn], call_id: str, where: str) -> None:
+def _require_call(built: TurnsBuilder, call_id: str, where: str) -> None:
     """A tool's result must answer a call of the assistant turn before it, or the model refuses it."""
-    before = next((turn for turn in reversed(turns) if turn.role == "assistant"), None)
-    calls = {part.id for part in before.parts if isinstance(part, ToolUsePart)} if before else set()
-    if call_id not in calls:
+    if call_id not in built.calls:
         raise ApiError(
             400,
             f"Invalid '{where}.tool_call_id': no assistant message before it made the call.",
@@ -233,14 +226,19 @@ def _plain(content: PlainContent) -> str:
 
 def _sampling(request: ChatRequest) -> Sampling:
     stop = (request.stop,) if isinstance(request.stop, str) else tuple(request.stop or ())
+    if any(len(text) > _MAX_STOP_LENGTH for text in stop):
+        said = f"An entry of 'stop' may have at most {_MAX_STOP_LENGTH} characters."
+        raise ApiError(400, said, param="stop", code="invalid_value")
     if len(stop) > _MAX_STOPS:
         raise ApiError(
             400, f"'stop' may have at most {_MAX_STOPS} entries.", param="stop", code="invalid_value"
         )
     limit = request.max_completion_tokens or request.max_tokens
     for name in ("max_completion_tokens", "max_tokens"):
-        if (value := getattr(request, name)) is not None and value < 1:
-            raise ApiError(400, f"'{name}' must be at least 1.", param=name, code="invalid_value")
+        if (value := getattr(request, name)) is not None and not 1 <= value <= _MAX_TOKENS:
+            raise ApiError(
+                400, f"'{name}' must be from 1 to {_MAX_TOKENS}.", param=name, code="invalid_value"
+            )
     _check_range("temperature", request.temperature, 2.0)
     _check_range("top_p", request.top_p, 1.0)
     return Sampling(

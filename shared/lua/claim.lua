@@ -9,6 +9,10 @@ local left = tonumber(ARGV[3])
 local taken = {-1}
 
 local function take(id, queue, score)
+  if not string.match(id, '^[%w_.:-]+$') then -- not ours: it would come up again for ever
+    redis.call('ZREM', queue, id)
+    return
+  end
   redis.call('ZADD', queue, 'XX', now + ARGV[2], id)
   if redis.call('SET', ARGV[4] .. id, ARGV[1], 'NX', 'PX', ARGV[2]) then
     taken[#taken + 1] = id

@@ -17,8 +17,11 @@ from typing import Any
 
 import msgspec
 import psutil
+import structlog
 
 _LOGIN_FILE = ".credentials.json"
+
+_log = structlog.get_logger(__name__)
 
 
 class Home(msgspec.Struct, frozen=True):
@@ -33,9 +36,9 @@ class Home(msgspec.Struct, frozen=True):
 
 
 class Homes:
-    """Makes and finds homes below `root`. `login` is the operator's own `.claude` directory."""
+    """Makes and finds homes below `root`. `login` is the operator's `.claude`, if agents may use it."""
 
-    def __init__(self, root: Path, login: Path) -> None:
+    def __init__(self, root: Path, login: Path | None) -> None:
         self._root = root
         self._login = login
 
@@ -63,11 +66,22 @@ class Homes:
                 shutil.rmtree(place, ignore_errors=True)
 
     def _share_login(self, home: Home) -> None:
-        """Point at the operator's login, if there is one: a copy would miss the tokens' renewal."""
+        """Point at the operator's login, if agents need it: a copy would miss the tokens' renewal."""
+        if self._login is None:
+            return
         source, link = self._login / _LOGIN_FILE, home.config / _LOGIN_FILE
         if source.is_file() and not link.exists():
             with suppress(FileExistsError):
                 link.symlink_to(source)
+
+
+def forget_memory(home: Home) -> None:
+    """Remove what an agent may have noted for later: under any permission the CLI (2.1) lets it write there.
+
+    One client's conversation would speak to the next one's.
+    """
+    for place in home.config.glob("projects/*/memory"):
+        shutil.rmtree(place, ignore_errors=True)
 
 
 def trust(home: Home, directory: Path) -> None:
@@ -78,10 +92,24 @@ def trust(home: Home, directory: Path) -> None:
     """
     root = next((place for place in (directory, *directory.parents) if (place / ".git").exists()), directory)
     file = home.config / ".claude.json"
-    state = msgspec.json.decode(file.read_bytes(), type=dict[str, Any]) if file.exists() else {}
-    project = state.setdefault("projects", {}).setdefault(str(root), {})
+    state = _state_in(file)
+    projects = state["projects"] = state["projects"] if isinstance(state.get("projects"), dict) else {}
+    project = projects[str(root)] = projects[str(root)] if isinstance(projects.get(str(root)), dict) else {}
     if project.get("hasTrustDialogAccepted") is not True:
         project["hasTrustDialogAccepted"] = True
         changed = file.with_name(f".claude.json.{secrets.token_hex(4)}")
         changed.write_bytes(msgspec.json.encode(state))
         changed.replace(file)  # in one step: other CLIs of this home read it
+
+
+def _state_in(file: Path) -> dict[str, Any]:
+    """What the CLI keeps in `file`; nothing when an agent's tool has left something else there."""
+    if file.exists() and not file.is_file():
+        file.unlink()  # say a pipe, which would never end
+    try:
+        return msgspec.json.decode(file.read_bytes(), type=dict[str, Any])
+    except FileNotFoundError:
+        return {}
+    except (ValueError, RecursionError):
+        _log.warning("cli_state_unreadable", file=str(file))
+        return {}

@@ -20,8 +20,19 @@ _SETTINGS = msgspec.json.encode(
         "crossSessionInbound": "refuse",
         # The operator chose this directory to be served; there is nobody here to ask about its servers.
         "enableAllProjectMcpServers": True,
+        "autoMemoryEnabled": False,
     }
 ).decode()
+
+CREDENTIALS = (
+    "ANTHROPIC_API_KEY",
+    "ANTHROPIC_AUTH_TOKEN",
+    "CLAUDE_CODE_OAUTH_TOKEN",
+    "CLAUDE_CODE_USE_BEDROCK",
+    "CLAUDE_CODE_USE_VERTEX",
+    "CLAUDE_CODE_USE_FOUNDRY",
+)
+"""Any of these is the way to the model; without one it is the operator's login."""
 
 _PASSED = (
     "PATH",
@@ -77,6 +88,8 @@ _FIXED = {
     "CLAUDE_CODE_DISABLE_NONSTREAMING_FALLBACK": "1",
     # "@path" in a message would send that file to the model.
     "CLAUDE_CODE_DISABLE_FILE_MENTIONS": "1",
+    # The agent could write its memory under any permission, and it would be told to every later client.
+    "CLAUDE_CODE_DISABLE_AUTO_MEMORY": "1",
     # Measured to take 10 to 20 % off the CLI's own CPU per token.
     "CLAUDE_CODE_PLAIN_DELTA_FAST_PATH": "1",
 }

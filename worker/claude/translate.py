@@ -256,7 +256,9 @@ class ApiFailure:
                 return RunError(ErrorKind.UPSTREAM_ERROR, self._say("could not be reached or failed"))
 
     def _say(self, what: str) -> str:
-        return f"The model's service {what}." + (f" {self._message[:500]}" if self._message else "")
+        """Our own words; the service's are the client's to know only when they are about its request."""
+        is_about_request = self._status in {400, 413, 422}
+        return f"The model's service {what}." + (f" {self._message[:500]}" if is_about_request else "")
 
 
 def _error_of(result: Result) -> RunError:
