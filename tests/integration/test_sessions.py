@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 from collections.abc import Iterator
 from contextlib import suppress
 from typing import Any
@@ -20,6 +21,9 @@ from tests.support.asking import PATH
 from tests.support.model import Model
 from tests.support.stack import Stack, running_stack
 from tests.support.waiting import wait_for
+
+CONVERSATIONS = int(os.environ.get("SOAK_CONVERSATIONS", "12"))
+"""How many share a few places; a soak asks for hundreds, with a time limit to match (`--timeout`)."""
 
 Messages = list[dict[str, str]]
 
@@ -185,6 +189,27 @@ def test_an_evicted_conversation_goes_on(new_stack: NewStack) -> None:
     wait_for(lambda: len(pids(stack)) <= 1, 10, "only one conversation is kept live")
 
 
+def test_a_process_that_has_served_its_turns_is_replaced(new_stack: NewStack) -> None:
+    stack = new_stack(slots=2, warm=0, max_live=8, max_turns_per_process=2)
+    chat = Chat(stack)
+    served: list[set[int]] = []
+    for said in ("one", "two", "three"):
+        chat.ask(said)
+        chat.check_model_saw(said)
+        served.append(pids(stack))
+    assert not served[0] & served[2]
+    assert len(set(chat.session_ids)) == 1
+
+
+def test_no_conversation_is_kept_live_beyond_the_memory_budget(new_stack: NewStack) -> None:
+    stack = new_stack(slots=2, warm=1, max_live=8, memory_budget_bytes=1_000_000)
+    chat = Chat(stack)
+    for said in ("one", "two"):
+        chat.ask(said)
+        chat.check_model_saw(said)
+        wait_for(lambda: not pids(stack), 10, "nothing is kept")
+
+
 def test_a_conversation_that_lapsed_is_told_again_from_the_clients_own_words(new_stack: NewStack) -> None:
     stack = new_stack(slots=2, warm=1, max_live=8, session_ttl_s=1, session_idle_s=1)
     chat = Chat(stack)
@@ -236,11 +261,11 @@ def test_a_cancelled_turn_leaves_no_trace_in_the_conversation(live: Stack) -> No
 
 
 def test_many_conversations_share_few_places(new_stack: NewStack) -> None:
-    stack = new_stack(slots=2, warm=0, max_live=2, workers=2)
-    chats = [Chat(stack) for _ in range(12)]
+    stack = new_stack(slots=4, warm=0, max_live=4, workers=2)
+    chats = [Chat(stack) for _ in range(CONVERSATIONS)]
 
     async def all_ask(said: str) -> None:
-        async with httpx.AsyncClient(timeout=55) as http:
+        async with httpx.AsyncClient(timeout=600, limits=httpx.Limits(max_connections=None)) as http:
             requests = [chat.request(said, say(f"{said} it is")) for chat in chats]
             answers = await asyncio.gather(*(http.post(stack.url + PATH, json=r) for r in requests))
         for chat, request, answer in zip(chats, requests, answers, strict=True):
