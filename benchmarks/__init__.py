@@ -5,6 +5,6 @@ after the other in short rounds, so that noise of the machine hits both. The ben
 of both; servers and CLIs are processes of their own.
 
 `plan` says how much is measured, `stack` starts what is measured, `bare` and `gateway` ask, `reply` notes
-what came when, `first_token`, `streams` and `throughput` are the measurements, `results` what they give,
-`figures` the arithmetic, `tables` the words.
+what came when, `first_token`, `streams`, `throughput` and `sessions` are the measurements, `results` what
+they give, `figures` the arithmetic, `tables` the words.
 """

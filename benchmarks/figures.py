@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import pairwise
 
 import msgspec
 
@@ -43,6 +44,31 @@ def spread(values: Sequence[float]) -> Spread:
 def ratio(part: float, whole: float) -> float | None:
     """`part` / `whole`; `None` where that says nothing."""
     return part / whole if whole > 0 else None
+
+
+def crossing(points: Sequence[tuple[float, float, float]]) -> float | None:
+    """The x beyond which the first line lies above the second for good, between points by straight line.
+
+    `points` are (x, first, second), in order of x. `None` when the last point is not above; the first x
+    when all are.
+    """
+    over = [first - second for _, first, second in points]
+    below = [number for number, difference in enumerate(over) if difference <= 0]
+    if not points or (below and below[-1] == len(points) - 1):
+        return None
+    if not below:
+        return points[0][0]
+    last = below[-1]
+    start, end = points[last][0], points[last + 1][0]
+    return start + (end - start) * -over[last] / (over[last + 1] - over[last])
+
+
+def hits(turns: Sequence[tuple[str, frozenset[int]]]) -> int:
+    """How many turns after the first went on in the session before, and in a process that was there.
+
+    Of each turn: its session, and the worker's processes after it.
+    """
+    return sum(before[0] == after[0] != "" and after[1] <= before[1] for before, after in pairwise(turns))
 
 
 def us_per_token(cpu_s: float, tokens: int) -> float:

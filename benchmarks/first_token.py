@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from benchmarks.bare import Bare
 from benchmarks.figures import spread
 from benchmarks.gateway import Gateway
@@ -23,10 +25,11 @@ async def measure(stack: Stack, *, requests: int) -> FirstToken:
             await side.ask(prompt, reply)
             await side.quiet()
             seen.append(reply)
-    return FirstToken(bare=_wait(replies[bare][1:]), gateway=_wait(replies[gateway][1:]))
+    return FirstToken(bare=wait_of(replies[bare][1:]), gateway=wait_of(replies[gateway][1:]))
 
 
-def _wait(replies: list[Reply]) -> Wait:
+def wait_of(replies: Sequence[Reply]) -> Wait:
+    """Sum up what it took to answer."""
     return Wait(
         first_ms=spread([reply.first_ms for reply in replies]),
         total_ms=spread([reply.total_ms for reply in replies]),

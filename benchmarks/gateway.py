@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import re
 import time
+from collections.abc import Sequence
 from typing import cast
 
 import msgspec
@@ -16,6 +18,9 @@ from benchmarks.stack import Stack
 
 _QUIET_S = 60.0
 _POLL_S = 0.05
+_SESSION = re.compile(rb'"session_id":"([^"]+)"')
+
+Messages = Sequence[dict[str, str]]
 
 
 class Gateway:
@@ -26,11 +31,15 @@ class Gateway:
 
     async def ask(self, prompt: str, reply: Reply) -> None:
         """Connect, post, and read until the server closes."""
+        await self.ask_after((), prompt, reply)
+
+    async def ask_after(self, history: Messages, prompt: str, reply: Reply) -> None:
+        """The same after `history`, all of which is sent along."""
         body = msgspec.json.encode(
             {
                 "model": self._stack.agent.name,
                 "stream": True,
-                "messages": [{"role": "user", "content": prompt}],
+                "messages": [*history, {"role": "user", "content": prompt}],
             }
         )
         request = (
@@ -40,7 +49,7 @@ class Gateway:
         tap = Tap(SSE, reply)
         reply.began_ns = time.monotonic_ns()
         transport, call = await asyncio.get_running_loop().create_connection(
-            lambda: _Call(request, tap), "127.0.0.1", self._stack.port
+            lambda: _Call(request, tap, reply), "127.0.0.1", self._stack.port
         )
         try:
             await call.closed
@@ -72,16 +81,19 @@ class Gateway:
 
 
 class _Call(asyncio.Protocol):
-    def __init__(self, request: bytes, tap: Tap) -> None:
+    def __init__(self, request: bytes, tap: Tap, reply: Reply) -> None:
         self.closed: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._request = request
         self._tap = tap
+        self._reply = reply
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         cast("asyncio.Transport", transport).write(self._request)
 
     def data_received(self, data: bytes) -> None:
-        self._tap.feed(data, time.monotonic_ns())
+        for line in self._tap.feed(data, time.monotonic_ns()):
+            if found := _SESSION.search(line):
+                self._reply.session_id = found[1].decode()
 
     def connection_lost(self, _error: Exception | None) -> None:
         if not self.closed.done():

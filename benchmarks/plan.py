@@ -15,6 +15,14 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
     throughput_requests: dict[int, int]
     """Requests per round for each concurrency."""
     throughput_rounds: int
+    chats: int
+    """Conversations kept live at the same time."""
+    chat_turns: int
+    resumed_chats: int
+    resumed_turns: int
+    seeded_turns: tuple[int, ...]
+    """Lengths of the histories that the server does not know."""
+    seeded_rounds: int
     limit_s: float
     """Beyond it the run stops and reports what it has."""
 
@@ -26,9 +34,15 @@ FULL = Plan(
     window_s=6.0,
     throughput_requests={1: 5, 8: 16, 32: 32},
     throughput_rounds=2,
-    limit_s=350.0,
+    chats=16,
+    chat_turns=6,
+    resumed_chats=3,
+    resumed_turns=7,
+    seeded_turns=(2, 6, 10, 20, 40, 60, 80, 120),
+    seeded_rounds=5,
+    limit_s=900.0,
 )
-"""Some four minutes on two quiet cores."""
+"""Some ten minutes on two quiet cores."""
 
 QUICK = Plan(
     first_token_requests=6,
@@ -37,6 +51,12 @@ QUICK = Plan(
     window_s=4.0,
     throughput_requests={1: 2, 8: 8, 32: 32},
     throughput_rounds=1,
-    limit_s=85.0,
+    chats=5,
+    chat_turns=5,
+    resumed_chats=1,
+    resumed_turns=6,
+    seeded_turns=(2, 6, 10, 20, 40, 60, 80, 120),
+    seeded_rounds=2,
+    limit_s=240.0,
 )
-"""Under a minute on two quiet cores; too few for a p99 to mean much."""
+"""Some two minutes on two quiet cores; too few for a p99 to mean much."""

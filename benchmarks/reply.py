@@ -39,6 +39,8 @@ class Reply:
     """One reply as it comes. Times are `time.monotonic_ns()`, 0 for what has not happened."""
 
     def __init__(self) -> None:
+        self.session_id = ""
+        """The session it came from, where the gateway says so."""
         self.began_ns = 0
         self.first_ns = 0
         self.ended_ns = 0

@@ -67,6 +67,54 @@ class Throughput(msgspec.Struct, frozen=True):
     gateway_per_s: float
 
 
+class Chats(msgspec.Struct, frozen=True):
+    """Time to first text in ms of a cold bare CLI, and of the gateway's turns in conversations kept live."""
+
+    cold_ms: Spread
+    first_ms: Spread
+    """A first turn, with a spare process waiting."""
+    next_ms: Spread
+    """A later turn, from a client that sends its whole history."""
+    hits: int
+    """Turns of one long chat that its own live process answered."""
+    turns: int
+    """Turns of that chat; the first cannot hit."""
+
+
+class Memory(msgspec.Struct, frozen=True):
+    """Bytes of an idle CLI after `turns` turns, both ways: the median of so many processes."""
+
+    turns: int
+    bare_count: int
+    kept_count: int
+    bare_rss: float
+    kept_rss: float
+    bare_pss: float
+    """Proportional set size; 0 where the system does not tell."""
+    kept_pss: float
+    worker_growth: float
+    """What the worker itself grew by for each conversation it keeps."""
+
+
+class Resumed(msgspec.Struct, frozen=True):
+    """Turns of a conversation that no process holds: from a transcript file, and from Redis."""
+
+    bare: Wait
+    gateway: Wait
+    hits: int
+    """How many of the gateway's went on in the session before."""
+
+
+class Seeding(msgspec.Struct, frozen=True):
+    """Time to first text in ms after a history of so many turns that the server does not know."""
+
+    turns: int
+    seeded_ms: Spread
+    """Told to a spare process turn by turn."""
+    resumed_ms: Spread
+    """Resumed by a new process from a transcript made of it."""
+
+
 class Peak(msgspec.Struct, frozen=True):
     """The most memory our processes had resident in the whole run, in bytes."""
 
@@ -102,4 +150,8 @@ class Results(msgspec.Struct, frozen=True, kw_only=True):
     first_token: FirstToken | None = None
     streams: list[Streams] = []
     throughput: list[Throughput] = []
+    chats: Chats | None = None
+    memory: Memory | None = None
+    resumed: Resumed | None = None
+    seeding: list[Seeding] = []
     peak: Peak = Peak()

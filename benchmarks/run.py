@@ -8,15 +8,16 @@ from collections.abc import Callable, Collection, Sequence
 
 import msgspec
 
-from benchmarks import first_token, streams, throughput
+from benchmarks import first_token, sessions, streams, throughput
 from benchmarks.noise import Noise
 from benchmarks.plan import Plan
 from benchmarks.results import Host, Results
 from benchmarks.stack import Stack, running_stack
 from shared.settings import Settings
 
-PARTS = ("first-token", "streams", "throughput")
-"""What can be measured by itself; `streams` gives delay and CPU, memory is of all that ran."""
+PARTS = ("first-token", "streams", "throughput", "sessions")
+"""What can be measured by itself; `streams` gives delay and CPU, peak memory is of all that ran."""
+_WARM = 2
 
 Say = Callable[[str], None]
 
@@ -60,9 +61,11 @@ class Run:
             case "streams":
                 async with running_stack(slots=max(plan.stream_counts)) as stack:
                     await self._measure_streams(stack, plan.stream_counts)
-            case _:
+            case "throughput":
                 async with running_stack(slots=Settings().slots) as stack:
                     await self._measure_throughput(stack)
+            case _:
+                await self._measure_sessions()
 
     async def _measure_streams(self, stack: Stack, counts: Sequence[int]) -> None:
         for count in counts:
@@ -75,6 +78,19 @@ class Run:
         for concurrency, count in self._plan.throughput_requests.items():
             one = await throughput.measure(stack, concurrency, count, rounds=self._plan.throughput_rounds)
             self._keep(stack, throughput=[*self.results.throughput, one])
+
+    async def _measure_sessions(self) -> None:
+        plan, slots = self._plan, Settings().slots
+        async with running_stack(slots=slots, warm=_WARM, max_live=plan.chats) as stack:
+            chats, memory = await sessions.measure_chats(stack, chats=plan.chats, turns=plan.chat_turns)
+            self._keep(stack, chats=chats, memory=memory)
+        async with running_stack(slots=slots) as stack:
+            resumed = await sessions.measure_resumed(
+                stack, chats=plan.resumed_chats, turns=plan.resumed_turns
+            )
+            self._keep(stack, resumed=resumed)
+            seeding = await sessions.measure_seeding(stack, plan.seeded_turns, rounds=plan.seeded_rounds)
+            self._keep(stack, seeding=seeding)
 
     def _keep(self, stack: Stack, **measured: object) -> None:
         self.results = msgspec.structs.replace(

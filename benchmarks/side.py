@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import platform
 import time
 from collections.abc import Iterable
@@ -10,10 +11,14 @@ from typing import Protocol
 
 import psutil
 
-from benchmarks.reply import Reply
+from benchmarks.reply import BenchmarkError, Reply
 from benchmarks.results import Cpu
 
 _IS_LINUX = platform.system() == "Linux"
+_SETTLE_S = 60.0
+_IDLE_S = 1.0
+_IDLE_CPU_S = 0.1
+_POLL_S = 0.1
 
 
 class Side(Protocol):
@@ -39,6 +44,25 @@ def cpu_s(processes: Iterable[psutil.Process]) -> float:
         with suppress(psutil.NoSuchProcess, OSError):
             total += _cpu_s(process)
     return total
+
+
+async def settled(parent: psutil.Process, count: int) -> list[psutil.Process]:
+    """Wait until `parent` has had just `count` children, all idle, for a second; gives them.
+
+    Raises `BenchmarkError` when that does not happen in a minute.
+    """
+    clock = asyncio.get_running_loop().time
+    give_up_at = clock() + _SETTLE_S
+    children: list[psutil.Process] = []
+    since, used_s = clock(), 0.0
+    while clock() < give_up_at:
+        now = parent.children()
+        if now != children or len(now) != count or cpu_s(now) - used_s > _IDLE_CPU_S:
+            children, since, used_s = now, clock(), cpu_s(now)
+        elif clock() - since >= _IDLE_S:
+            return children
+        await asyncio.sleep(_POLL_S)
+    raise BenchmarkError(f"There are {len(children)} processes that do not come to rest, instead of {count}.")
 
 
 def _cpu_s(process: psutil.Process) -> float:

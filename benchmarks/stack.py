@@ -52,10 +52,11 @@ class Stack(msgspec.Struct, frozen=True, kw_only=True):
 
 
 @asynccontextmanager
-async def running_stack(*, slots: int) -> AsyncIterator[Stack]:
+async def running_stack(*, slots: int, warm: int = 0, max_live: int = 0) -> AsyncIterator[Stack]:
     """Start the scripted model, Redis, one API and one worker with `slots`; all are gone afterwards.
 
-    Raises `BenchmarkError` when it does not become ready.
+    The worker keeps no process, spare or live, unless it is told how many. Raises `BenchmarkError` when
+    something does not become ready.
     """
     async with AsyncExitStack() as scope:
         directory = Path(scope.enter_context(TemporaryDirectory(prefix="backline-bench-")))
@@ -72,6 +73,8 @@ async def running_stack(*, slots: int) -> AsyncIterator[Stack]:
             port=_free_port(),
             agents=(str(agent.directory),),
             slots=slots,
+            warm=warm,
+            max_live=max_live,
             drain_timeout_s=1.0,
         )
         env = {**environ, **to_environment(settings)}

@@ -6,15 +6,32 @@ from collections.abc import Sequence
 
 import msgspec
 
-from benchmarks.figures import ratio, us_per_token
-from benchmarks.results import Cpu, FirstToken, Peak, Results, Streams, Throughput, Wait
+from benchmarks.figures import crossing, ratio, us_per_token
+from benchmarks.results import (
+    Chats,
+    Cpu,
+    FirstToken,
+    Memory,
+    Peak,
+    Results,
+    Resumed,
+    Seeding,
+    Streams,
+    Throughput,
+    Wait,
+)
 
 FIRST_TOKEN_TARGET_MS = 25.0
 DELAY_TARGET_MS = 3.0
 DELAY_TARGET_STREAMS = 8
 CPU_TARGET = 0.10
+FIRST_TURN_TARGET = 0.40
+NEXT_TURN_TARGET = 0.15
+RESUMED_TARGET_MS = 50.0
+MEMORY_TARGET_MIB = 1.0
 QUIET = 0.05
 """Others' share of the machine up to which it counts as quiet."""
+_MIB = 1024 * 1024
 
 _INTRODUCTION = (
     "What the gateway costs beside the bare CLI driven the same way in the same run, in turns."
@@ -42,6 +59,15 @@ def tables_of(results: Results) -> list[Table]:
         tables.append(cpu_table(results.streams))
     if results.throughput:
         tables.append(throughput_table(results.throughput))
+    if results.chats is not None:
+        tables.append(chats_table(results.chats, is_quiet=is_quiet))
+        tables.append(hits_table(results.chats))
+    if results.resumed is not None:
+        tables.append(resumed_table(results.resumed, is_quiet=is_quiet))
+    if results.memory is not None:
+        tables.append(memory_table(results.memory))
+    if results.seeding:
+        tables.append(seeding_table(results.seeding))
     if results.peak != Peak():
         tables.append(peak_table(results.peak))
     return tables
@@ -156,13 +182,132 @@ def throughput_table(measured: Sequence[Throughput]) -> Table:
     )
 
 
+def chats_table(measured: Chats, *, is_quiet: bool) -> Table:
+    """First turns and next turns beside a cold start; judged only on a quiet machine."""
+    cold_ms = measured.cold_ms.p50
+    rows = [("bare CLI, cold", measured.cold_ms, 0.0)]
+    rows += [("gateway, first turn", measured.first_ms, FIRST_TURN_TARGET)]
+    rows += [("gateway, next turn", measured.next_ms, NEXT_TURN_TARGET)]
+    return Table(
+        title="Time to first token, warm and live processes",
+        columns=("ms", "p50", "p95", "turns", "of bare cold", "target"),
+        rows=[
+            (
+                name,
+                _ms(seen.p50),
+                _ms(seen.p95),
+                str(seen.count),
+                _ratio(ratio(seen.p50, cold_ms)),
+                _target(f"≤ {target:.2f}", seen.p50 <= target * cold_ms if is_quiet else None)
+                if target
+                else "",
+            )
+            for name, seen, target in rows
+        ],
+        note="A cold start, then a conversation whose client sends the whole history each time, in turns."
+        " A first turn finds a spare process that has been idle for a second.",
+    )
+
+
+def hits_table(measured: Chats) -> Table:
+    """How often the live process that holds a conversation answered."""
+    most = measured.turns - 1
+    return Table(
+        title="Prefix hits",
+        columns=("turns of a chat", "hits", "target"),
+        rows=[
+            (
+                str(measured.turns),
+                str(measured.hits),
+                _target(f"{most} of {measured.turns}", measured.hits >= most),
+            )
+        ],
+        note="A hit is a turn in the session of the turn before, without a new process."
+        " The first turn cannot be one.",
+    )
+
+
+def resumed_table(measured: Resumed, *, is_quiet: bool) -> Table:
+    """A conversation whose process is gone; judged only on a quiet machine."""
+    bare, gateway = measured.bare, measured.gateway
+    added_ms = gateway.first_ms.p50 - bare.first_ms.p50
+    return Table(
+        title="Resume on another host",
+        columns=("ms", "bare p50", "bare p95", "gateway p50", "gateway p95", "added p50", "ratio", "target"),
+        rows=[
+            (
+                "first token",
+                *_waits(bare, gateway, "first_ms"),
+                _target(
+                    f"≤ bare + {RESUMED_TARGET_MS:g}",
+                    added_ms <= RESUMED_TARGET_MS if is_quiet else None,
+                ),
+            ),
+            ("whole reply", *_waits(bare, gateway, "total_ms"), ""),
+        ],
+        note="The bare CLI resumes a file that holds the same turns; the gateway's worker has kept no process"
+        f" and finds the conversation in Redis, as it did in {measured.hits} of {gateway.first_ms.count}"
+        " turns.",
+    )
+
+
+def memory_table(measured: Memory) -> Table:
+    """Memory of an idle live conversation: its CLI and its share of the worker."""
+    kinds = [("resident", measured.bare_rss, measured.kept_rss)]
+    if measured.bare_pss:
+        kinds.append(("proportional", measured.bare_pss, measured.kept_pss))
+    rows = []
+    for name, bare, kept in kinds:
+        live = kept + measured.worker_growth
+        rows.append(
+            (
+                name,
+                _mib(bare),
+                _mib(kept),
+                f"{measured.worker_growth / _MIB:.2f}",
+                _mib(live - bare),
+                _ratio(ratio(live, bare)),
+                _target(f"≤ bare + {MEMORY_TARGET_MIB:g}", live - bare <= MEMORY_TARGET_MIB * _MIB),
+            )
+        )
+    return Table(
+        title="Memory of an idle live session, MiB",
+        columns=("size", "bare CLI", "kept CLI", "worker, each", "added", "ratio", "target"),
+        rows=rows,
+        note=f"After {measured.turns} turns, medians of {measured.bare_count} bare CLIs that were kept open"
+        f" and of {measured.kept_count} that the worker keeps; and what the worker itself grew by for each.",
+    )
+
+
+def seeding_table(measured: Sequence[Seeding]) -> Table:
+    """Two ways to give a history to a CLI, and where the second becomes the faster one."""
+    crossed = crossing([(float(each.turns), each.seeded_ms.p50, each.resumed_ms.p50) for each in measured])
+    said = "at no length that was tried" if crossed is None else f"beyond {crossed:.0f} turns"
+    return Table(
+        title="Histories the server does not know",
+        columns=("turns", "seeded p50", "seeded p95", "resumed p50", "resumed p95", "ratio"),
+        rows=[
+            (
+                str(each.turns),
+                _ms(each.seeded_ms.p50),
+                _ms(each.seeded_ms.p95),
+                _ms(each.resumed_ms.p50),
+                _ms(each.resumed_ms.p95),
+                _ratio(ratio(each.seeded_ms.p50, each.resumed_ms.p50)),
+            )
+            for each in measured
+        ],
+        note="Milliseconds to the first token, in the CLI alone: told to a spare process turn by turn, or"
+        f" resumed by a new one from a transcript. Resuming is faster {said}.",
+    )
+
+
 def peak_table(peak: Peak) -> Table:
     """Memory."""
-    mib = 1024 * 1024
     return Table(
         title="Peak resident memory, MiB",
         columns=("API", "worker"),
-        rows=[(f"{peak.api_bytes / mib:.0f}", f"{peak.worker_bytes / mib:.0f}")],
+        rows=[(f"{peak.api_bytes / _MIB:.0f}", f"{peak.worker_bytes / _MIB:.0f}")],
         note="Over the whole run; the worker's without its CLIs.",
     )
 
@@ -216,6 +361,10 @@ def _target(target: str, is_reached: bool | None) -> str:
 
 def _ms(value: float) -> str:
     return f"{value:.2f}" if abs(value) < 100 else f"{value:.0f}"
+
+
+def _mib(size: float) -> str:
+    return f"{size / _MIB:.1f}"
 
 
 def _us(cpu: Cpu, part_s: float) -> str:

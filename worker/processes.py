@@ -16,8 +16,8 @@ from worker.claude.transcript import split_history, transcript_of
 from worker.pool import Owner, Pool
 from worker.sessions import Sessions
 
-_MOST_SEEDED_TURNS = 20
-"""A longer history is resumed from a file: a pair told to a spare process costs 5 to 15 ms (CLI 2.1)."""
+_MOST_SEEDED_TURNS = 60
+"""A longer history is resumed from a file by a new process: `make bench` measures where the two cross."""
 
 
 class Found(msgspec.Struct, frozen=True):

@@ -4,13 +4,32 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from benchmarks.figures import percentile, ratio, spread, us_per_token
-from benchmarks.results import Cpu, FirstToken, Host, Peak, Results, Streaming, Streams, Throughput, Wait
+from benchmarks.figures import crossing, hits, percentile, ratio, spread, us_per_token
+from benchmarks.results import (
+    Chats,
+    Cpu,
+    FirstToken,
+    Host,
+    Memory,
+    Peak,
+    Results,
+    Resumed,
+    Seeding,
+    Streaming,
+    Streams,
+    Throughput,
+    Wait,
+)
 from benchmarks.tables import (
+    chats_table,
     cpu_table,
     delay_table,
     first_token_table,
+    hits_table,
     markdown,
+    memory_table,
+    resumed_table,
+    seeding_table,
     table_markdown,
     tables_of,
     throughput_table,
@@ -26,6 +45,7 @@ HOST = Host(
     redis="Valkey 9",
     command="python -m benchmarks",
 )
+MIB = 1024 * 1024
 
 
 def wait(first_ms: float, total_ms: float) -> Wait:
@@ -41,6 +61,33 @@ def streams(count: int, *, bare_ms: float, gateway_ms: float, own_s: float, cli_
             cpu=Cpu(tokens=1000, cli_s=cli_s, worker_s=own_s / 2, api_s=own_s / 2, redis_s=0.01),
         ),
     )
+
+
+def chats(*, first_ms: float = 150.0, next_ms: float = 40.0, hit: int = 19) -> Chats:
+    return Chats(
+        cold_ms=spread([400.0]),
+        first_ms=spread([first_ms]),
+        next_ms=spread([next_ms]),
+        hits=hit,
+        turns=20,
+    )
+
+
+def memory(*, kept_rss: float = 200.0, bare_pss: float = 120.0, growth: float = 0.5) -> Memory:
+    return Memory(
+        turns=6,
+        bare_count=4,
+        kept_count=16,
+        bare_rss=200.0 * MIB,
+        kept_rss=kept_rss * MIB,
+        bare_pss=bare_pss * MIB,
+        kept_pss=120.0 * MIB,
+        worker_growth=growth * MIB,
+    )
+
+
+def seeding(turns: int, seeded_ms: float, resumed_ms: float) -> Seeding:
+    return Seeding(turns=turns, seeded_ms=spread([seeded_ms]), resumed_ms=spread([resumed_ms]))
 
 
 @pytest.mark.parametrize(
@@ -77,6 +124,41 @@ def test_percentiles_are_in_order_and_within_the_values(values: list[float]) -> 
 def test_a_ratio_to_nothing_says_nothing() -> None:
     assert ratio(1.0, 4.0) == 0.25
     assert ratio(1.0, 0.0) is None
+
+
+@pytest.mark.parametrize(
+    ("points", "expected"),
+    [
+        ([], None),
+        ([(2, 1, 3), (6, 2, 3)], None),
+        ([(2, 1, 3), (6, 5, 3)], 4.0),
+        ([(2, 4, 3), (6, 5, 3)], 2.0),
+        ([(2, 4, 3), (6, 2, 3), (10, 4, 3)], 8.0),
+        ([(2, 3, 3), (6, 5, 3)], 2.0),
+    ],
+)
+def test_lines_cross_where_the_first_comes_to_stay_above(
+    points: list[tuple[float, float, float]], expected: float | None
+) -> None:
+    assert crossing(points) == (None if expected is None else pytest.approx(expected))
+
+
+@pytest.mark.parametrize(
+    ("turns", "expected"),
+    [
+        ([], 0),
+        ([("a", {1, 2})], 0),
+        ([("a", {1, 2}), ("a", {1, 2}), ("a", {1})], 2),
+        ([("a", {1}), ("b", {1})], 0),
+        ([("a", {1}), ("a", {2})], 0),
+        ([("a", {1}), ("a", {1, 2}), ("a", {1, 2})], 1),
+        ([("", {1}), ("", {1})], 0),
+    ],
+)
+def test_a_hit_is_the_same_session_without_a_new_process(
+    turns: list[tuple[str, set[int]]], expected: int
+) -> None:
+    assert hits([(session, frozenset(pids)) for session, pids in turns]) == expected
 
 
 def test_cpu_per_token_is_in_microseconds_and_zero_without_tokens() -> None:
@@ -123,6 +205,63 @@ def test_throughput_is_a_ratio_to_the_bare_cli() -> None:
     assert throughput_table([measured]).rows == [("8", "4", "16", "4.00", "3.00", "0.75")]
 
 
+@pytest.mark.parametrize(
+    ("first_ms", "next_ms", "said"),
+    [
+        (160.0, 60.0, ["≤ 0.40: reached", "≤ 0.15: reached"]),
+        (164.0, 64.0, ["≤ 0.40: missed", "≤ 0.15: missed"]),
+    ],
+)
+def test_warm_and_live_turns_are_measured_against_a_cold_start(
+    first_ms: float, next_ms: float, said: list[str]
+) -> None:
+    cold, first, later = chats_table(chats(first_ms=first_ms, next_ms=next_ms), is_quiet=True).rows
+    assert (cold[-2], cold[-1]) == ("1.00", "")
+    assert [first[-1], later[-1]] == said
+
+
+@pytest.mark.parametrize(("hit", "said"), [(19, "reached"), (18, "missed")])
+def test_all_turns_but_the_first_should_hit(hit: int, said: str) -> None:
+    assert hits_table(chats(hit=hit)).rows == [("20", str(hit), f"19 of 20: {said}")]
+
+
+@pytest.mark.parametrize(("gateway_ms", "said"), [(449.0, "reached"), (451.0, "missed")])
+def test_resuming_elsewhere_may_take_50_ms_longer(gateway_ms: float, said: str) -> None:
+    measured = Resumed(bare=wait(400.0, 410.0), gateway=wait(gateway_ms, 500.0), hits=1)
+    table = resumed_table(measured, is_quiet=True)
+    assert table.rows[0][-1] == f"≤ bare + 50: {said}"
+    assert "in 1 of 1 turns" in table.note
+
+
+@pytest.mark.parametrize(
+    ("kept_rss", "growth", "said"),
+    [
+        (200.0, 1.0, "1.0 1.00 ≤ bare + 1: reached"),
+        (200.5, 0.7, "1.2 1.01 ≤ bare + 1: missed"),
+        (190.0, 0.5, "-9.5 0.95 ≤ bare + 1: reached"),
+    ],
+)
+def test_a_live_session_is_its_cli_and_its_share_of_the_worker(
+    kept_rss: float, growth: float, said: str
+) -> None:
+    resident, proportional = memory_table(memory(kept_rss=kept_rss, growth=growth)).rows
+    assert " ".join(resident[-3:]) == said
+    assert proportional[:3] == ("proportional", "120.0", "120.0")
+
+
+def test_a_system_that_tells_no_proportional_size_has_no_row_for_it() -> None:
+    assert [row[0] for row in memory_table(memory(bare_pss=0.0)).rows] == ["resident"]
+
+
+@pytest.mark.parametrize(
+    ("longest_ms", "said"), [(600.0, "faster beyond 30 turns"), (300.0, "faster at no length")]
+)
+def test_the_report_says_from_where_a_transcript_is_faster(longest_ms: float, said: str) -> None:
+    table = seeding_table([seeding(20, 300.0, 400.0), seeding(40, longest_ms, 500.0)])
+    assert said in table.note
+    assert table.rows[0] == ("20", "300", "300", "400", "400", "0.75")
+
+
 def test_what_was_not_measured_has_no_table() -> None:
     assert tables_of(Results(host=HOST, took_s=1.0, pace_ms=20.0)) == []
 
@@ -146,9 +285,20 @@ def test_times_are_not_judged_on_a_busy_machine_and_shares_of_cpu_are() -> None:
         others=0.3,
         first_token=FirstToken(bare=wait(300.0, 310.0), gateway=wait(200.0, 210.0)),
         streams=[streams(8, bare_ms=0.5, gateway_ms=1.5, own_s=0.1)],
+        chats=chats(),
+        resumed=Resumed(bare=wait(400.0, 410.0), gateway=wait(410.0, 420.0), hits=1),
+        memory=memory(),
     )
-    verdicts = [table.rows[0][-1] for table in tables_of(measured)]
-    assert verdicts == ["≤ bare + 25: not judged", "p50 ≤ 3: not judged", "≤ 10%: reached"]
+    verdicts = [table.rows[-1][-1] or table.rows[0][-1] for table in tables_of(measured)]
+    assert verdicts == [
+        "≤ bare + 25: not judged",
+        "p50 ≤ 3: not judged",
+        "≤ 10%: reached",
+        "≤ 0.15: not judged",
+        "19 of 20: reached",
+        "≤ bare + 50: not judged",
+        "≤ bare + 1: reached",
+    ]
 
 
 def test_the_report_says_what_was_measured_where_and_every_row_is_whole() -> None:
@@ -159,13 +309,17 @@ def test_the_report_says_what_was_measured_where_and_every_row_is_whole() -> Non
         first_token=FirstToken(bare=wait(300.0, 310.0), gateway=wait(310.0, 320.0)),
         streams=[streams(8, bare_ms=0.5, gateway_ms=1.5, own_s=0.1)],
         throughput=[Throughput(concurrency=1, slots=4, requests=5, bare_per_s=3.0, gateway_per_s=2.9)],
-        peak=Peak(api_bytes=64 * 1024 * 1024, worker_bytes=32 * 1024 * 1024),
+        chats=chats(),
+        memory=memory(),
+        resumed=Resumed(bare=wait(400.0, 410.0), gateway=wait(410.0, 420.0), hits=1),
+        seeding=[seeding(2, 150.0, 400.0), seeding(40, 500.0, 450.0)],
+        peak=Peak(api_bytes=64 * MIB, worker_bytes=32 * MIB),
     )
     report = markdown(results)
     assert all(f"- {said}" in report for said in ("Date: 2026-01-02", "Commit: abc", "Machine: 2 cores"))
     assert "- Command: `python -m benchmarks` (12 s)" in report
     tables = tables_of(results)
-    assert len(tables) == 5
+    assert len(tables) == 10
     for table in tables:
         assert table_markdown(table) in report
         assert {len(row) for row in table.rows} == {len(table.columns)}
