@@ -13,7 +13,7 @@ import msgspec
 
 from shared.runs import RunRequest, Sampling, Turn
 from worker.claude.launch import Launch, extra_body
-from worker.claude.process import ClaudeProcess, CliNotStartedError
+from worker.claude.process import ClaudeProcess
 from worker.claude.transcript import content_of, user_frame
 from worker.claude.translate import is_result
 
@@ -186,4 +186,3 @@ def _nobody_closed(_: str | None) -> None:
 
 
 _decode_mirror: msgspec.json.Decoder[_MirrorFrame] = msgspec.json.Decoder(_MirrorFrame)
-__all__ = ["CliNotStartedError", "Entry", "LiveProcess", "new_session_id"]
