@@ -12,8 +12,9 @@ from litestar.openapi import OpenAPIConfig
 from litestar.openapi.plugins import JsonRenderPlugin
 from litestar.static_files import create_static_files_router
 
+from api.openai.completion import ChatCompletion, ChatCompletionChunk, ErrorEnvelope
 from api.openai.conversations import CreateConversation, UpdateConversation
-from api.openai.wire import ChatCompletion, ChatCompletionChunk, ChatRequest, ErrorEnvelope
+from api.openai.wire import ChatRequest
 from api.sessions import CreateSession
 
 _STATIC = Path(__file__).parent / "static"

@@ -76,6 +76,7 @@ _ANSWERS: dict[ErrorKind, _Answer] = {
     ErrorKind.SILENT: _Answer(504, "server_error", "agent_silent"),
     ErrorKind.WORKER_LOST: _Answer(500, "server_error", "worker_lost"),
     ErrorKind.SESSION_GONE: _Answer(404, "invalid_request_error", "session_not_found"),
+    ErrorKind.INVALID_OUTPUT: _Answer(502, "server_error", "invalid_output"),
     ErrorKind.INTERNAL: _Answer(500, "server_error", "internal_error"),
 }
 

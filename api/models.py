@@ -15,6 +15,13 @@ class Choice(msgspec.Struct, frozen=True):
     agent: str
     claude_model: str | None = None
 
+    def with_model(self, claude_model: str, param: str) -> Choice:
+        """The same agent with another Claude model; raises `ApiError` 400 when it is none."""
+        if not is_claude_model(claude_model):
+            said = f"'{param}' must be a Claude model or one of its aliases, such as 'opus'."
+            raise ApiError(400, said, param=param, code="invalid_value")
+        return Choice(self.agent, claude_model)
+
 
 async def choose(model: str, registry: CachedRegistry, default_agent: str | None) -> Choice:
     """`resolve` by the registry as it was a moment ago and, if that will not do, as it is now."""

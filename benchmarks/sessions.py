@@ -25,7 +25,7 @@ from worker.claude.home import Homes, trust
 from worker.claude.launch import Launcher
 from worker.claude.live import LiveProcess, new_session_id
 from worker.claude.process import CliNotStartedError
-from worker.claude.transcript import transcript_of
+from worker.claude.transcript import messages_of, transcript_of
 
 _LONG_CHAT_TURNS = 20
 _WARM_UP_CHATS = 2
@@ -253,7 +253,7 @@ async def _first_ms(process: LiveProcess, request: RunRequest, seeds: Sequence[T
     try:
         async with asyncio.timeout(_ANSWER_S):
             await process.claim(request, timeout_s=_ANSWER_S)
-            await process.seed(seeds)
+            await process.seed(messages_of(seeds))
             await process.ask(request)
             return (await first - began_ns) / 1e6
     except (TimeoutError, CliNotStartedError) as error:

@@ -8,13 +8,14 @@ so nobody reaches another's conversation by saying the same words.
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Sequence
 
 import msgspec
 
-from shared.runs import Part, RunRequest, TextPart, Turn
+from shared.runs import Part, RunRequest, TextPart, ToolUsePart, Turn
 
 _VERSION = "1"
-_encoder = msgspec.msgpack.Encoder()
+_encoder = msgspec.msgpack.Encoder(order="deterministic")
 
 
 def prefix_of(request: RunRequest) -> str:
@@ -29,11 +30,12 @@ def prefix_of(request: RunRequest) -> str:
     return prefix.hex()
 
 
-def prefix_after(request: RunRequest, answer: str) -> str:
-    """The hash (hex) that a client's next request will have, if it sends `answer` back as it was shown."""
+def prefix_after(request: RunRequest, answer: str, calls: Sequence[ToolUsePart] = ()) -> str:
+    """The hash (hex) that a client's next request will have, if it sends the answer back as it was shown."""
     prefix = bytes.fromhex(request.prefix or prefix_of(request))
     prefix = _extend(prefix, Turn(role="user", parts=request.prompt))
-    return _extend(prefix, Turn(role="assistant", parts=(TextPart(answer),))).hex()
+    said = (TextPart(answer),) if answer.strip() or not calls else ()
+    return _extend(prefix, Turn(role="assistant", parts=(*said, *calls))).hex()
 
 
 def prefix_under(prefix: str, model: str | None) -> str:

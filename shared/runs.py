@@ -55,16 +55,70 @@ class Turn(msgspec.Struct, frozen=True):
     parts: tuple[Part, ...]
 
 
+Effort = Literal["none", "low", "medium", "high", "xhigh", "max"]
+
+
 class Sampling(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """What a request may ask of the model's sampling; `None` leaves the agent's own.
 
-    `max_output_tokens` bounds each model call in tokens; `stop` holds at most four sequences.
+    `max_output_tokens` bounds each model call in tokens; `stop` holds at most four sequences; `effort`
+    `none` switches thinking off.
     """
 
     max_output_tokens: int | None = None
     temperature: float | None = None
     top_p: float | None = None
     stop: tuple[str, ...] = ()
+    effort: Effort | None = None
+
+
+class ClientTool(msgspec.Struct, frozen=True, omit_defaults=True):
+    """A function of the client's that the model may call; `parameters` is a JSON Schema of an object.
+
+    With `strict`, arguments that the schema does not allow never reach the client.
+    """
+
+    name: str
+    description: str = ""
+    parameters: dict[str, Any] = {}
+    strict: bool = False
+
+
+class ToolChoice(msgspec.Struct, frozen=True, omit_defaults=True):
+    """Whether the model may or must call a client tool; `name` is the one of `mode` `named`."""
+
+    mode: Literal["auto", "none", "required", "named"] = "auto"
+    name: str = ""
+    is_parallel: bool = True
+    """Whether one answer may hold several calls."""
+
+
+class JsonOutput(msgspec.Struct, frozen=True, omit_defaults=True):
+    """The answer is to be one JSON object; with `schema`, one that this JSON Schema allows."""
+
+    schema: dict[str, Any] | None = None
+
+
+class LaunchOptions(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """What a request may change of how the CLI is started; defaults leave the agent's own set-up.
+
+    JSON stands as text, so that two options compare and hash alike.
+    """
+
+    tools: tuple[str, ...] | None = None
+    """The CLI's own tools that are there at all; none when empty."""
+    disallowed_tools: tuple[str, ...] = ()
+    permission_mode: str | None = None
+    max_turns: int | None = None
+    """Model calls of a turn."""
+    max_budget_usd: float | None = None
+    agents: str | None = None
+    """Sub-agents by name, a JSON object."""
+    add_dirs: tuple[str, ...] = ()
+    mcp_config: str | None = None
+    """MCP servers, a JSON object, beside or (`is_mcp_strict`) in place of the agent's own."""
+    is_mcp_strict: bool = False
+    working_dir: str | None = None
 
 
 class RunRequest(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
@@ -92,6 +146,10 @@ class RunRequest(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     head: str = ""
     """Id of the session's transcript entry to go on from; empty when only a live process can hold it."""
     version: int = REQUEST_VERSION
+    tools: tuple[ClientTool, ...] = ()
+    tool_choice: ToolChoice = ToolChoice()
+    output: JsonOutput | None = None
+    options: LaunchOptions = LaunchOptions()
 
 
 class RunState(StrEnum):
@@ -127,6 +185,7 @@ class ErrorKind(StrEnum):
     SILENT = "silent"
     WORKER_LOST = "worker_lost"
     SESSION_GONE = "session_gone"
+    INVALID_OUTPUT = "invalid_output"
     INTERNAL = "internal"
 
 
@@ -189,6 +248,21 @@ class ToolFinished(msgspec.Struct, frozen=True, tag="tool_finished", array_like=
     is_error: bool
 
 
+class CallStarted(msgspec.Struct, frozen=True, tag="call", array_like=True):
+    """The model calls a tool of the client's; `index` counts the run's calls from 0."""
+
+    index: int
+    id: str
+    name: str
+
+
+class CallDelta(msgspec.Struct, frozen=True, tag="call_args", array_like=True):
+    """A piece of a call's arguments, which are JSON text."""
+
+    index: int
+    arguments: str
+
+
 class UpstreamRetry(msgspec.Struct, frozen=True, tag="retry", array_like=True):
     """The CLI repeats a failed model call after `delay_s` seconds."""
 
@@ -221,7 +295,7 @@ class RunCancelled(msgspec.Struct, frozen=True, tag="cancelled", array_like=True
 
 
 TerminalEvent = RunCompleted | RunFailed | RunCancelled
-OutputEvent = TextDelta | ThinkingDelta | ToolStarted | ToolFinished
+OutputEvent = TextDelta | ThinkingDelta | ToolStarted | ToolFinished | CallStarted | CallDelta
 RunEvent = RunStarted | OutputEvent | UpstreamRetry | TerminalEvent
 
 

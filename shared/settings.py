@@ -41,6 +41,10 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     """The Claude CLI; unset: the one in the `claude-agent-sdk` wheel."""
     permission_mode: Literal["dontAsk", "default", "acceptEdits", "plan", "bypassPermissions"] = "dontAsk"
     """What happens to a tool call that the agent's own settings do not decide."""
+    client_roots: tuple[Path, ...] = ()
+    """Directories in which a request may choose its working directory and additional ones."""
+    client_may: tuple[Literal["mcp_config", "permissions"], ...] = ()
+    """What a request may widen: bring MCP servers of its own, choose a freer permission mode."""
     pass_env: tuple[str, ...] = ()
     """Names of environment variables agents may see, beside the allow-list."""
     upstream_retries: Annotated[int, Meta(ge=0, le=10)] = 2

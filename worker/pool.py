@@ -20,6 +20,7 @@ import psutil
 import structlog
 
 from shared.agents import Agent
+from shared.runs import LaunchOptions
 from shared.settings import Settings
 from worker.claude.live import LiveProcess
 from worker.claude.process import CliNotStartedError
@@ -43,10 +44,16 @@ Forget = Callable[[str], Awaitable[None]]
 
 
 class Owner(NamedTuple):
-    """Processes are never shared across tenants or agents."""
+    """Processes are never shared across tenants or agents, or started otherwise than asked for."""
 
     tenant: str
     agent: str
+    options: LaunchOptions = LaunchOptions()
+
+    @property
+    def is_usual(self) -> bool:
+        """Whether there should be a spare process even when none was asked for of late."""
+        return self.tenant == "default" and self.options == LaunchOptions()
 
 
 class Pool:
@@ -113,6 +120,8 @@ class Pool:
         if self._is_closed or self._settings.max_live == 0 or process.has_ended:
             return False
         if process.turns >= self._settings.max_turns_per_process:
+            return False
+        if process.launch.options.max_budget_usd is not None:  # the CLI counts from the process's start
             return False
         if self._bytes_of(process) > self._settings.max_process_bytes or self._is_stale(process):
             return False
@@ -189,6 +198,11 @@ class Pool:
 
     async def _refill(self) -> None:
         """End spare processes that are stale or too many, and spawn one where one is missing."""
+        for owner in [
+            owner for owner in self._claims if not self._recent(owner) and not self._spare.get(owner)
+        ]:
+            del self._claims[owner]
+            self._spare.pop(owner, None)
         for owner in [Owner("default", agent) for agent in self._agents] + list(self._claims):
             spare = self._spare.setdefault(owner, deque())
             stale = [process for process in spare if process.has_ended or self._is_stale(process)]
@@ -225,9 +239,9 @@ class Pool:
     def _wanted(self, owner: Owner) -> int:
         """How many spare processes there should be: what recent demand needs while one is spawned."""
         if self._settings.warm is not None:
-            return self._settings.warm if owner.tenant == "default" or self._recent(owner) else 0
+            return self._settings.warm if owner.is_usual or self._recent(owner) else 0
         recent = self._recent(owner)
-        least = 1 if owner.tenant == "default" or recent else 0
+        least = 1 if owner.is_usual or recent else 0
         return min(_MOST_SPARE, max(least, math.ceil(recent * _SPAWN_TIME_S / _DEMAND_WINDOW_S)))
 
     def _recent(self, owner: Owner) -> int:

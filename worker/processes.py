@@ -9,10 +9,19 @@ import msgspec
 
 from shared.agents import Agent
 from shared.runs import ImagePart, RunRequest, Turn
+from worker.claude.client_tools import ClientTools
 from worker.claude.home import Homes, forget_memory, trust
 from worker.claude.launch import Launcher
 from worker.claude.live import LiveProcess, new_session_id
-from worker.claude.transcript import split_history, transcript_of
+from worker.claude.transcript import (
+    Entry,
+    Message,
+    has_results,
+    messages_of,
+    split_at_calls,
+    split_history,
+    transcript_of,
+)
 from worker.pool import Owner, Pool
 from worker.sessions import Sessions
 
@@ -21,10 +30,10 @@ _MOST_SEEDED_TURNS = 60
 
 
 class Found(msgspec.Struct, frozen=True):
-    """A process, the turns it has yet to be told before the prompt, and whether it had been kept idle."""
+    """A process, the messages it has yet to be told before the prompt, and whether it had been kept idle."""
 
     process: LiveProcess
-    seeds: Sequence[Turn]
+    seeds: Sequence[Message]
     was_kept: bool
 
 
@@ -51,21 +60,21 @@ class Processes:
         if (stored := await self._stored(request, agent)) is not None:
             return stored
         if len(request.history) <= _MOST_SEEDED_TURNS:
-            spare = self._pool.take_spare(Owner(request.tenant, agent.name))
+            spare = self._pool.take_spare(_owner(request))
             if spare is not None:
-                return Found(spare, request.history, was_kept=True)
+                return Found(spare, messages_of(_history(request)), was_kept=True)
         return await self.make(request, agent)
 
     async def make(self, request: RunRequest, agent: Agent) -> Found:
         """A new process, whatever is kept; raises `CliNotStartedError`, `OSError` or `SessionGoneError`."""
         if request.session and (stored := await self._stored(request, agent)) is not None:
             return stored
-        resumed, seeds = split_history(request)
+        resumed, seeds = split_history(request, _history(request))
         lines = transcript_of(resumed) if resumed else b""
         process = await self._start(
             request, agent, new_session_id(), lines, is_mirrored=not _has_images(request)
         )
-        return Found(process, seeds, was_kept=False)
+        return Found(process, messages_of(seeds), was_kept=False)
 
     async def spare(self, owner: Owner, agent: Agent) -> LiveProcess:
         """A process without a conversation; raises `CliNotStartedError` or `OSError`."""
@@ -73,9 +82,9 @@ class Processes:
 
     async def _live(self, request: RunRequest) -> LiveProcess | None:
         live = self._pool.take_live(request.prefix)
-        if live is None or request.session in {"", live.session_id}:
+        if live is None or (request.session in {"", live.session_id} and live.fits(request)):
             return live
-        if not self._pool.keep(live):  # another session, in which the same was said
+        if not self._pool.keep(live):  # another session in which the same was said, or other tools
             await self._pool.discard(live, is_clean=True, sweep=True)
         return None
 
@@ -84,8 +93,14 @@ class Processes:
         if stored is None:
             return None
         session_id, entries = stored
-        lines = b"\n".join(msgspec.json.encode(entry) for entry in entries) + b"\n"
-        return Found(await self._start(request, agent, session_id, lines), (), was_kept=False)
+        seeds: list[Message] = []
+        if has_results(request):
+            resumed, seeds = split_at_calls(entries, entries[-1]["uuid"])
+            entries = list(resumed)
+            if not entries and (spare := self._pool.take_spare(_owner(request))) is not None:
+                return Found(spare, seeds, was_kept=True)
+        process = await self._start(request, agent, session_id, _lines(entries))
+        return Found(process, seeds, was_kept=False)
 
     async def _start(
         self,
@@ -96,9 +111,8 @@ class Processes:
         *,
         is_mirrored: bool = True,
     ) -> LiveProcess:
-        owner = Owner(request.tenant, agent.name)
         return await self._launch(
-            owner, agent, request.model, session_id, transcript, is_mirrored=is_mirrored
+            _owner(request), agent, request.model, session_id, transcript, is_mirrored=is_mirrored
         )
 
     async def _launch(
@@ -120,11 +134,29 @@ class Processes:
             path = scratch / f"{session_id}.jsonl"
             path.write_bytes(transcript)
         plan = self._launcher.plan(
-            agent, home, scratch, model=model, transcript=path, is_mirrored=is_mirrored
+            agent,
+            home,
+            scratch,
+            model=model,
+            options=owner.options,
+            transcript=path,
+            is_mirrored=is_mirrored,
         )
         process = await LiveProcess.start(plan)
         self._pool.adopt(process, owner)
         return process
+
+
+def _owner(request: RunRequest) -> Owner:
+    return Owner(request.tenant, request.agent, request.options)
+
+
+def _history(request: RunRequest) -> Sequence[Turn]:
+    return ClientTools.of(request).in_models_words(request.history)
+
+
+def _lines(entries: Sequence[Entry]) -> bytes:
+    return b"".join(msgspec.json.encode(entry) + b"\n" for entry in entries)
 
 
 def _has_images(request: RunRequest) -> bool:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
+from collections.abc import Sequence
 
 import structlog
 from redis.asyncio import Redis
@@ -14,10 +15,11 @@ from redis.exceptions import TimeoutError as RedisTimeoutError
 from shared import redis_keys as keys
 from shared.conversations import ConversationStore, transcript_key
 from shared.prefix import prefix_after
-from shared.runs import RunRequest
+from shared.runs import RunRequest, ToolUsePart
 from shared.settings import Settings
 from shared.transcripts import TranscriptKey, TranscriptStore, TranscriptTooLargeError
-from worker.claude.live import Entry, LiveProcess
+from worker.claude.live import LiveProcess
+from worker.claude.transcript import Entry
 
 _OUTAGE_S = 30.0
 _RETRY_S = 0.25
@@ -65,14 +67,19 @@ class Sessions:
         return (session.decode(), entries) if entries else None
 
     async def save(
-        self, request: RunRequest, answer: str, process: LiveProcess, cost_usd: float | None = None
+        self,
+        request: RunRequest,
+        answer: str,
+        calls: Sequence[ToolUsePart],
+        process: LiveProcess,
+        cost_usd: float | None = None,
     ) -> bool:
         """Store what the turn added, and note where the conversation now is, and that it is live here.
 
         Redis may be away for a while: the next turn by an explicit id needs this one. `False` when the
         conversation has been deleted meanwhile, so that its process should not be kept.
         """
-        before, process.prefix = process.prefix, prefix_after(request, answer)
+        before, process.prefix = process.prefix, prefix_after(request, answer, calls)
         entries = process.take_entries()
         give_up_at = time.monotonic() + _OUTAGE_S
         while True:

@@ -18,8 +18,13 @@ from shared.runs import (
     RunFailed,
     RunRequest,
     TerminalEvent,
+    ToolUsePart,
 )
 from shared.settings import Settings
+from worker.claude.calls import Calls
+from worker.claude.client_tools import ClientTools, is_clients
+from worker.claude.lines import HookInput
+from worker.claude.live import Reply
 from worker.claude.process import CliNotStartedError
 from worker.claude.translate import Translator, Wish
 from worker.pool import Pool
@@ -121,7 +126,9 @@ class Turns:
             if found.was_kept and turn.found_it_dead:
                 return None
             if turn.may_be_kept(event):
-                is_saved = await self._sessions.save(request, turn.answer, process, event.usage.cost_usd)
+                is_saved = await self._sessions.save(
+                    request, turn.answer, turn.calls, process, event.usage.cost_usd
+                )
                 is_kept = is_saved and self._pool.keep(process)
             await reporter.conclude(event)
             return event
@@ -140,7 +147,9 @@ class _Turn:
         self._settings = settings
         self._reporter = reporter
         self._stop = stop
-        self._translator = Translator(found.process.cost_usd)
+        self._calls = Calls(ClientTools.of(request), request.tool_choice)
+        self._translator = Translator(found.process.cost_usd, self._calls, request.output)
+        self._asked: list[tuple[HookInput, Reply]] = []
         self._tasks = asyncio.TaskGroup()
         self._is_started = False
         self._has_spoken = False
@@ -150,7 +159,8 @@ class _Turn:
         self._heard_at = self._clock()
 
     async def run(self) -> TerminalEvent:
-        self._process.on_lines, self._process.on_close = self._hear, self._closed
+        process = self._process
+        process.on_lines, process.on_close, process.on_hook = self._hear, self._closed, self._asks
         if self._process.has_ended:
             self._over.set()
         async with self._tasks as tasks:
@@ -164,6 +174,10 @@ class _Turn:
     @property
     def answer(self) -> str:
         return self._translator.answer
+
+    @property
+    def calls(self) -> tuple[ToolUsePart, ...]:
+        return self._translator.calls
 
     @property
     def is_clean(self) -> bool:
@@ -182,7 +196,7 @@ class _Turn:
 
     def may_be_kept(self, event: TerminalEvent) -> bool:
         """Whether the process now holds just what the client has seen."""
-        is_whole = isinstance(event, RunCompleted) and event.finish == "stop"
+        is_whole = isinstance(event, RunCompleted) and event.finish in {"stop", "tool_calls"}
         return self.is_clean and is_whole and self._process.launch.is_mirrored
 
     async def _start(self) -> None:
@@ -213,8 +227,28 @@ class _Turn:
                 self._process.process.interrupt()
             elif translator.wish is Wish.END:
                 self._over.set()
+        if self._asked:
+            self._decide()
         if self._reporter.is_full and not self._is_held_up:
             self._tasks.create_task(self._hold_up())
+
+    def _asks(self, call: HookInput, reply: Reply) -> None:
+        """The CLI asks whether it may make a call."""
+        self._asked.append((call, reply))
+        self._decide()
+
+    def _decide(self) -> None:
+        """Answer what can be answered by now."""
+        waiting: list[tuple[HookInput, Reply]] = []
+        for call, reply in self._asked:
+            verdict = self._calls.verdict(
+                call.tool_use_id if call.agent_id is None else "", call.tool_name, is_clients=is_clients(call)
+            )
+            if verdict is None:
+                waiting.append((call, reply))
+            else:
+                reply(verdict.answer)
+        self._asked = waiting
 
     def _closed(self, why: str | None) -> None:
         if why is not None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from litestar import get
 
 from api.models import listed, unknown_model
-from api.openai.wire import Model, ModelList
+from api.openai.completion import Model, ModelList
 from shared.agents import is_claude_model
 from shared.registry import CachedRegistry, Registry
 

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import hashlib
 import re
 from collections.abc import Sequence
 from typing import Any
 
 import msgspec
 
+from api.claude_options import ClaudeOptions
 from api.conversations import Thread
 from api.errors import ApiError
 from api.models import Choice
+from api.openai.policy import effort_of
+from api.openai.tools import custom_arguments, output_of, tools_of
 from api.openai.turns import TurnsBuilder
 from api.openai.wire import (
     AssistantMessage,
@@ -18,6 +22,7 @@ from api.openai.wire import (
     ChatRequest,
     DeveloperMessage,
     FileContent,
+    FunctionMessage,
     ImageContent,
     Message,
     PlainContent,
@@ -31,6 +36,7 @@ from api.openai.wire import (
 from shared.prefix import prefix_under
 from shared.runs import (
     ImagePart,
+    LaunchOptions,
     Part,
     RunRequest,
     Sampling,
@@ -44,6 +50,8 @@ _DATA_URL = re.compile(r"data:(image/(?:png|jpeg|gif|webp));base64,([A-Za-z0-9+/
 _MAX_STOPS = 4
 _MAX_STOP_LENGTH = 256
 _MAX_TOKENS = 2**31
+_NO_OPTIONS = LaunchOptions()
+_CALL_ID = re.compile(r"[a-zA-Z0-9_-]{1,128}")
 
 
 def translate(
@@ -54,17 +62,12 @@ def translate(
     request_id: str,
     history_limit: int,
     thread: Thread | None = None,
+    options: LaunchOptions = _NO_OPTIONS,
 ) -> RunRequest:
     """Translate a request; raises `ApiError` 400 for what cannot be honoured.
 
     With a `thread` that has begun, its own history and instructions count, not the request's.
     """
-    if request.n not in {None, 1}:
-        raise _unsupported("n", "Only one choice can be asked for: n must be 1.")
-    if request.tools:
-        raise _unsupported(
-            "tools", "This server's agents have tools of their own; a client's are not served."
-        )
     if len(request.messages) > history_limit:
         said = f"'messages' may have at most {history_limit} entries; this has {len(request.messages)}."
         raise ApiError(400, said, param="messages", code="array_above_max_length")
@@ -77,15 +80,20 @@ def translate(
     if turns[-1].role != "user":
         said = "The last message must be the user's or a tool's: the agent has nothing to answer."
         raise ApiError(400, said, param=f"messages[{len(request.messages) - 1}]", code="invalid_value")
+    tools, output = tools_of(request), output_of(request)
     run = RunRequest(
         agent=choice.agent,
         prompt=turns[-1].parts,
         history=tuple(turns[:-1]),
         model=choice.claude_model,
-        system=system or None,
+        system="\n\n".join(filter(None, (system, output.instruction))) or None,
         sampling=_sampling(request),
         tenant=tenant,
         request_id=request_id,
+        tools=tools.tools,
+        tool_choice=tools.choice,
+        output=output.output,
+        options=options,
     )
     return run if thread is None else _in_thread(run, thread)
 
@@ -122,6 +130,7 @@ def _conversation(messages: Sequence[Message], start: int) -> tuple[list[Turn], 
         raise ApiError(400, "'messages' must not be empty.", param="messages", code="invalid_value")
     built = TurnsBuilder()
     system: list[str] = []
+    legacy_ids: dict[str, str] = {}
     for index, message in enumerate(messages[start:], start):
         where = f"messages[{index}]"
         match message:
@@ -131,9 +140,14 @@ def _conversation(messages: Sequence[Message], start: int) -> tuple[list[Turn], 
                 built.add("user", _user_parts(message, where))
             case AssistantMessage():
                 built.add("assistant", _assistant_parts(message, where))
+                if message.function_call is not None:
+                    legacy_ids[message.function_call.name] = _legacy_id(where)
             case ToolMessage(content=content, tool_call_id=call_id):
-                _require_call(built, call_id, where)
-                built.add("user", (ToolResultPart(tool_use_id=call_id, text=_plain(content)),))
+                result = ToolResultPart(tool_use_id=_call_id(call_id), text=_plain(content))
+                _add_result(built, result, where, is_known=start > 0)
+            case FunctionMessage(name=name, content=text):
+                result = ToolResultPart(tool_use_id=legacy_ids.get(name, ""), text=text or "")
+                _add_result(built, result, where, is_known=False)
     turns = built.turns()
     _require_results(turns)
     if turns and turns[0].role == "assistant":  # the model wants the user's turn first
@@ -171,29 +185,54 @@ def _assistant_parts(message: AssistantMessage, where: str) -> tuple[Part, ...]:
     if message.refusal:
         parts.append(TextPart(message.refusal))
     for index, call in enumerate(message.tool_calls or ()):
-        parts.append(_tool_use(call, f"{where}.tool_calls[{index}].function.arguments"))
+        parts.append(_tool_use(call, f"{where}.tool_calls[{index}]"))
+    if message.function_call is not None:
+        call = ToolCall(id=_legacy_id(where), function=message.function_call)
+        parts.append(_tool_use(call, f"{where}.function_call"))
     return tuple(parts)
 
 
 def _tool_use(call: ToolCall, where: str) -> ToolUsePart:
+    if call.custom is not None:
+        return ToolUsePart(_call_id(call.id), call.custom.name, custom_arguments(call.custom.input))
+    if call.function is None:
+        raise ApiError(
+            400,
+            f"Missing required parameter: '{where}.function'.",
+            param=f"{where}.function",
+            code="missing_required_parameter",
+        )
+    where = f"{where}.function.arguments"
     try:
         arguments = msgspec.json.decode(call.function.arguments or "{}", type=dict[str, Any])
     except msgspec.MsgspecError as error:
         raise ApiError(
             400, f"Invalid '{where}': must be a JSON object as text.", param=where, code="invalid_value"
         ) from error
-    return ToolUsePart(id=call.id, name=call.function.name, input=arguments)
+    return ToolUsePart(id=_call_id(call.id), name=call.function.name, input=arguments)
 
 
-def _require_call(built: TurnsBuilder, call_id: str, where: str) -> None:
-    """A tool's result must answer a call of the assistant turn before it, or the model refuses it."""
-    if call_id not in built.calls:
-        raise ApiError(
-            400,
-            f"Invalid '{where}.tool_call_id': no assistant message before it made the call.",
-            param=f"{where}.tool_call_id",
-            code="invalid_value",
-        )
+def _call_id(given: str) -> str:
+    """A call's id as the Messages API takes one: clients bring others, of other servers' calls."""
+    if _CALL_ID.fullmatch(given):
+        return given
+    return f"call_{hashlib.sha256(given.encode(errors='surrogatepass')).hexdigest()[:32]}"
+
+
+def _legacy_id(where: str) -> str:
+    """An id for a call of the older form, which has none: its message's place."""
+    return _call_id(f"call of {where}")
+
+
+def _add_result(built: TurnsBuilder, result: ToolResultPart, where: str, *, is_known: bool) -> None:
+    """A result must answer a call of the assistant turn before it, or the model refuses it.
+
+    `is_known` says that the turn before is a stored conversation's, whose calls the worker knows.
+    """
+    if not is_known and result.tool_use_id not in built.calls:
+        said = f"Invalid '{where}.tool_call_id': no assistant message before it made the call."
+        raise ApiError(400, said, param=f"{where}.tool_call_id", code="invalid_value")
+    built.add("user", (result,))
 
 
 def _require_results(turns: Sequence[Turn]) -> None:
@@ -246,6 +285,7 @@ def _sampling(request: ChatRequest) -> Sampling:
         temperature=None if request.temperature is None else min(request.temperature, 1.0),
         top_p=request.top_p,
         stop=tuple(text for text in stop if text.strip()),
+        effort=effort_of(request) or (request.claude_options or ClaudeOptions()).effort,
     )
 
 

@@ -1,11 +1,12 @@
-"""The bodies of Chat Completions, request and answer (OpenAI's OpenAPI document of August 2026)."""
+"""The body of a Chat Completions request (OpenAI's OpenAPI document of August 2026)."""
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import msgspec
-from msgspec import UNSET, UnsetType
+
+from api.claude_options import ClaudeOptions
 
 
 class TextContent(msgspec.Struct, frozen=True, tag="text", tag_field="type"):
@@ -53,12 +54,20 @@ class FunctionCall(msgspec.Struct, frozen=True):
     arguments: str
 
 
+class CustomCall(msgspec.Struct, frozen=True):
+    """A custom tool an assistant message called; `input` is any text."""
+
+    name: str
+    input: str
+
+
 class ToolCall(msgspec.Struct, frozen=True):
     """A tool call of an assistant message."""
 
     id: str
-    function: FunctionCall
-    type: Literal["function"] = "function"
+    function: FunctionCall | None = None
+    custom: CustomCall | None = None
+    type: Literal["function", "custom"] = "function"
 
 
 class SystemMessage(msgspec.Struct, frozen=True, tag="system", tag_field="role"):
@@ -85,6 +94,7 @@ class AssistantMessage(msgspec.Struct, frozen=True, tag="assistant", tag_field="
     content: AssistantContent = None
     refusal: str | None = None
     tool_calls: list[ToolCall] | None = None
+    function_call: FunctionCall | None = None
 
 
 class ToolMessage(msgspec.Struct, frozen=True, tag="tool", tag_field="role"):
@@ -94,24 +104,124 @@ class ToolMessage(msgspec.Struct, frozen=True, tag="tool", tag_field="role"):
     tool_call_id: str
 
 
-Message = SystemMessage | DeveloperMessage | UserMessage | AssistantMessage | ToolMessage
+class FunctionMessage(msgspec.Struct, frozen=True, tag="function", tag_field="role"):
+    """What a function call gave back, in the older form: it answers the call of this name before it."""
+
+    name: str
+    content: str | None = None
+
+
+Message = SystemMessage | DeveloperMessage | UserMessage | AssistantMessage | ToolMessage | FunctionMessage
+
+
+class Function(msgspec.Struct, frozen=True):
+    """A function of the client's; `parameters` is a JSON Schema."""
+
+    name: str
+    description: str | None = None
+    parameters: dict[str, Any] | None = None
+    strict: bool | None = None
+
+
+class FunctionTool(msgspec.Struct, frozen=True, tag="function", tag_field="type"):
+    """A tool that is a function."""
+
+    function: Function
+
+
+class Custom(msgspec.Struct, frozen=True):
+    """A tool that takes any text; a grammar for it cannot be kept to."""
+
+    name: str
+    description: str | None = None
+    format: dict[str, Any] | None = None
+
+
+class CustomTool(msgspec.Struct, frozen=True, tag="custom", tag_field="type"):
+    """A tool that takes any text."""
+
+    custom: Custom
+
+
+class Named(msgspec.Struct, frozen=True):
+    """A tool by its name."""
+
+    name: str
+
+
+class FunctionChoice(msgspec.Struct, frozen=True, tag="function", tag_field="type"):
+    """The function that must be called."""
+
+    function: Named
+
+
+class CustomChoice(msgspec.Struct, frozen=True, tag="custom", tag_field="type"):
+    """The custom tool that must be called."""
+
+    custom: Named
+
+
+class AllowedTool(msgspec.Struct, frozen=True):
+    """One of the tools that may be called."""
+
+    function: Named | None = None
+    custom: Named | None = None
+
+
+class Allowed(msgspec.Struct, frozen=True):
+    """The tools that may (`auto`) or must (`required`) be called."""
+
+    mode: Literal["auto", "required"]
+    tools: list[AllowedTool]
+
+
+class AllowedChoice(msgspec.Struct, frozen=True, tag="allowed_tools", tag_field="type"):
+    """Some of the tools only."""
+
+    allowed_tools: Allowed
+
+
+class TextFormat(msgspec.Struct, frozen=True, tag="text", tag_field="type"):
+    """The answer is text."""
+
+
+class JsonObjectFormat(msgspec.Struct, frozen=True, tag="json_object", tag_field="type"):
+    """The answer is a JSON object."""
+
+
+class OutputSchema(msgspec.Struct, frozen=True):
+    """The JSON Schema of the answer. It is kept to, `strict` or not."""
+
+    name: str
+    schema: dict[str, Any] | None = None
+    description: str | None = None
+    strict: bool | None = None
+
+
+class JsonSchemaFormat(msgspec.Struct, frozen=True, tag="json_schema", tag_field="type"):
+    """The answer is a JSON object that a schema allows."""
+
+    json_schema: OutputSchema
+
+
+class BacklineOptions(msgspec.Struct, frozen=True):
+    """What else of the run to show: the model's thinking, the agent's own tools."""
+
+    show: list[Literal["thinking", "tools"]] | None = None
+
+
+Metadata = dict[Annotated[str, msgspec.Meta(max_length=64)], Annotated[str, msgspec.Meta(max_length=512)]]
 
 
 class StreamOptions(msgspec.Struct, frozen=True):
     """What else a stream should carry."""
 
     include_usage: bool | None = None
-
-
-class ClaudeOptions(msgspec.Struct, frozen=True, kw_only=True):
-    """Claude Code's own options: go on from a session by its id, or from the one used last with the agent."""
-
-    session_id: str | None = None
-    continue_: bool | None = msgspec.field(name="continue", default=None)
+    include_obfuscation: bool | None = None
 
 
 class ChatRequest(msgspec.Struct, frozen=True, kw_only=True):
-    """The body of `POST /v1/chat/completions`: the fields that have an effect here.
+    """The body of `POST /v1/chat/completions`: the fields whose value matters here.
 
     `temperature` is OpenAI's 0 to 2; what lies above 1 is sent as 1, the model's own bound. With
     `conversation_id`, or a session of `claude_options`, that conversation is the history, and of `messages`
@@ -128,139 +238,28 @@ class ChatRequest(msgspec.Struct, frozen=True, kw_only=True):
     top_p: float | None = None
     stop: str | list[str] | None = None
     n: int | None = None
-    tools: list[dict[str, Any]] | None = None
+    tools: list[FunctionTool | CustomTool] | None = None
+    tool_choice: str | FunctionChoice | CustomChoice | AllowedChoice | None = None
+    parallel_tool_calls: bool | None = None
+    functions: list[Function] | None = None
+    function_call: str | Named | None = None
+    response_format: TextFormat | JsonObjectFormat | JsonSchemaFormat | None = None
+    reasoning_effort: str | None = None
+    modalities: list[str] | None = None
+    audio: dict[str, Any] | None = None
+    logprobs: bool | None = None
+    top_logprobs: int | None = None
+    logit_bias: dict[str, float] | None = None
+    frequency_penalty: float | None = None
+    presence_penalty: float | None = None
+    metadata: Metadata | None = None
+    store: bool | None = None
+    user: Any = None
+    safety_identifier: str | None = None
+    prompt_cache_key: str | None = None
+    prompt_cache_retention: str | None = None
+    service_tier: str | None = None
+    web_search_options: dict[str, Any] | None = None
     conversation_id: str | None = None
     claude_options: ClaudeOptions | None = None
-
-
-class PromptTokensDetails(msgspec.Struct, frozen=True):
-    """Where prompt tokens came from."""
-
-    cached_tokens: int
-    cache_write_tokens: int
-    audio_tokens: int = 0
-
-
-class CompletionTokensDetails(msgspec.Struct, frozen=True):
-    """What completion tokens were; the CLI does not tell thinking from text."""
-
-    reasoning_tokens: int = 0
-    audio_tokens: int = 0
-    accepted_prediction_tokens: int = 0
-    rejected_prediction_tokens: int = 0
-
-
-class CompletionUsage(msgspec.Struct, frozen=True):
-    """Tokens, as the CLI counted them; cache reads and writes are prompt tokens too."""
-
-    prompt_tokens: int
-    completion_tokens: int
-    total_tokens: int
-    prompt_tokens_details: PromptTokensDetails
-    completion_tokens_details: CompletionTokensDetails = CompletionTokensDetails()
-
-
-class BacklineInfo(msgspec.Struct, frozen=True, omit_defaults=True):
-    """What only Backline can say of an answer, beside OpenAI's fields; `cost_usd` is the CLI's own sum."""
-
-    run_id: str
-    agent: str
-    session_id: str | None = None
-    conversation_id: str | None = None
-    claude_model: str | None = None
-    cost_usd: float | None = None
-    ignored: list[str] = []
-
-
-class AnswerMessage(msgspec.Struct, frozen=True):
-    """The answer."""
-
-    content: str | None
-    role: Literal["assistant"] = "assistant"
-    refusal: str | None = None
-
-
-class Choice(msgspec.Struct, frozen=True):
-    """The one choice of an answer."""
-
-    message: AnswerMessage
-    finish_reason: str
-    index: int = 0
-    logprobs: None = None
-
-
-class ChatCompletion(msgspec.Struct, frozen=True, kw_only=True):
-    """The answer to a request that does not stream."""
-
-    id: str
-    created: int
-    model: str
-    choices: list[Choice]
-    usage: CompletionUsage
-    backline: BacklineInfo
-    object: Literal["chat.completion"] = "chat.completion"
-    service_tier: str = "default"
-    system_fingerprint: str | None = None
-
-
-class ChunkDelta(msgspec.Struct, frozen=True):
-    """What a chunk adds."""
-
-    role: Literal["assistant"] | UnsetType = UNSET
-    content: str | UnsetType = UNSET
-    refusal: UnsetType | None = UNSET
-
-
-class ChunkChoice(msgspec.Struct, frozen=True):
-    """The one choice of a chunk."""
-
-    delta: ChunkDelta
-    finish_reason: str | None = None
-    index: int = 0
-    logprobs: None = None
-
-
-class ChatCompletionChunk(msgspec.Struct, frozen=True, kw_only=True):
-    """A piece of a streamed answer. `usage` is there, as null until the end, when the client asked for it."""
-
-    id: str
-    created: int
-    model: str
-    choices: list[ChunkChoice]
-    usage: CompletionUsage | UnsetType | None = UNSET
-    backline: BacklineInfo | UnsetType = UNSET
-    object: Literal["chat.completion.chunk"] = "chat.completion.chunk"
-    service_tier: str = "default"
-    system_fingerprint: str | None = None
-
-
-class Model(msgspec.Struct, frozen=True, kw_only=True):
-    """A model of `GET /v1/models`: an agent, or a Claude model behind the default agent."""
-
-    id: str
-    created: int
-    owned_by: str = "backline"
-    description: str = ""
-    object: Literal["model"] = "model"
-
-
-class ModelList(msgspec.Struct, frozen=True):
-    """The answer to `GET /v1/models`."""
-
-    data: list[Model]
-    object: Literal["list"] = "list"
-
-
-class ErrorBody(msgspec.Struct, frozen=True):
-    """OpenAI's error object."""
-
-    message: str
-    type: str
-    param: str | None
-    code: str | None
-
-
-class ErrorEnvelope(msgspec.Struct, frozen=True):
-    """OpenAI's error envelope."""
-
-    error: ErrorBody
+    backline: BacklineOptions | None = None

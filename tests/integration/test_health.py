@@ -7,7 +7,7 @@ import re
 from typing import Any
 
 import httpx
-import jsonschema  # type: ignore[import-untyped]
+import jsonschema
 import openai
 import pytest
 

@@ -14,7 +14,17 @@ from openai._streaming import SSEDecoder
 from openai.types.chat import ChatCompletion, ChatCompletionChunk
 
 from api.errors import ApiError
-from api.openai.answer import DONE, KEEP_ALIVE, Chunks, Subject, completion_of, envelope_of, error_frame
+from api.openai.answer import (
+    DONE,
+    KEEP_ALIVE,
+    Answer,
+    Chunks,
+    Subject,
+    completion_of,
+    ending,
+    envelope_of,
+    error_frame,
+)
 from shared.runs import (
     RunCompleted,
     RunEvent,
@@ -53,7 +63,7 @@ TEXTS = st.text() | st.sampled_from(
 def stream(texts: list[str], *, include_usage: bool = False) -> bytes:
     chunks = Chunks(SUBJECT, include_usage=include_usage)
     events: list[RunEvent] = [*map(TextDelta, texts), END]
-    return b"".join(map(chunks.encode, events))
+    return b"".join(map(chunks.encode, events)) + ending(SUBJECT, [END], include_usage=include_usage)
 
 
 def frames(raw: bytes) -> list[dict[str, Any]]:
@@ -106,7 +116,10 @@ def test_any_text_survives_in_frames_as_openai_has_them(
 
 @given(TEXTS, st.sampled_from(["stop", "length", "content_filter", "tool_calls"]))
 def test_a_whole_answer_is_openais(text: str, finish: Any) -> None:
-    answer = completion_of(SUBJECT, text, msgspec.structs.replace(END, finish=finish))
+    end = msgspec.structs.replace(END, finish=finish)
+    folded = Answer()
+    folded.add(TextDelta(text))
+    answer = completion_of(SUBJECT, [folded.choice(SUBJECT, end, 0)], [end], msgspec.UNSET)
     raw = json.loads(msgspec.json.encode(answer))
     read = ChatCompletion.model_validate(raw, strict=True)
     assert read.choices[0].message.content == text
@@ -132,7 +145,7 @@ def test_a_whole_answer_is_openais(text: str, finish: Any) -> None:
 def test_what_is_not_the_answers_gives_no_frame(event: RunEvent) -> None:
     chunks = Chunks(SUBJECT, include_usage=False)
     assert chunks.encode(event) == b""
-    assert frames(chunks.encode(TextDelta("x")) + chunks.encode(event) + chunks.encode(END))
+    assert frames(chunks.encode(TextDelta("x")) + chunks.encode(event) + chunks.encode(END) + DONE)
 
 
 def test_an_answer_without_a_word_is_still_an_answer() -> None:

@@ -23,9 +23,11 @@ from shared.runs import (
 )
 from shared.settings import Settings
 from worker.claude import launch as launching
+from worker.claude.client_tools import ClientTools
 from worker.claude.home import Home, Homes
-from worker.claude.launch import CliNotFoundError, Launch, Launcher, extra_body, find_cli
+from worker.claude.launch import CliNotFoundError, Launch, Launcher, find_cli
 from worker.claude.transcript import content_of, split_history, transcript_of, user_frame
+from worker.claude.turn_settings import extra_body
 from worker.process_tree import MARKER_VARIABLE
 
 CLI = Path("/opt/claude")
@@ -122,7 +124,8 @@ def test_the_arguments_are_flags_with_their_values() -> None:
     ],
 )
 def test_sampling_goes_into_the_models_request(sampling: Sampling, body: dict[str, object]) -> None:
-    assert extra_body(sampling) == body
+    request = RunRequest(agent="a", prompt=(TextPart("x"),), sampling=sampling)
+    assert extra_body(request, ClientTools()) == body
 
 
 def test_the_operators_cli_comes_first_and_must_be_there(tmp_path: Path) -> None:
@@ -195,7 +198,7 @@ def test_parts_become_the_models_blocks() -> None:
 
 
 def test_a_message_to_the_cli_is_verbatim() -> None:
-    frame = user_frame((TextPart("@/etc/passwd /cost"),))
+    frame = user_frame({"role": "user", "content": content_of((TextPart("@/etc/passwd /cost"),))})
     assert frame["client_composed"] is True
     assert frame["message"]["content"][0]["text"] == "@/etc/passwd /cost"
 
@@ -218,6 +221,6 @@ def test_results_of_tools_are_not_left_behind_their_calls() -> None:
     plain = (Turn("user", (TextPart("q"),)), Turn("assistant", (TextPart("a"),)))
     call = (Turn("user", (TextPart("q2"),)), Turn("assistant", (ToolUsePart("t1", "f", {}),)))
     request = RunRequest(agent="a", prompt=(TextPart("x"),), history=plain)
-    assert split_history(request) == (plain, ())
+    assert split_history(request, plain) == (plain, ())
     answered = msgspec.structs.replace(request, prompt=(ToolResultPart("t1", "1"),), history=plain + call)
-    assert split_history(answered) == (plain, call)
+    assert split_history(answered, plain + call) == (plain, call)

@@ -9,7 +9,7 @@ from pathlib import Path
 import msgspec
 
 from shared.agents import Agent
-from shared.runs import Sampling
+from shared.runs import LaunchOptions
 from shared.settings import Settings
 from worker.claude.home import Home
 from worker.process_tree import MARKER_VARIABLE
@@ -90,9 +90,14 @@ _FIXED = {
     "CLAUDE_CODE_DISABLE_FILE_MENTIONS": "1",
     # The agent could write its memory under any permission, and it would be told to every later client.
     "CLAUDE_CODE_DISABLE_AUTO_MEMORY": "1",
+    # The model knows a client's tools by the client's names (in-process MCP servers only).
+    "CLAUDE_AGENT_SDK_MCP_NO_PREFIX": "1",
     # Measured to take 10 to 20 % off the CLI's own CPU per token.
     "CLAUDE_CODE_PLAIN_DELTA_FAST_PATH": "1",
 }
+
+
+_NO_OPTIONS = LaunchOptions()
 
 
 class CliNotFoundError(Exception):
@@ -108,6 +113,7 @@ class Launch(msgspec.Struct, frozen=True):
     marker: str
     scratch: Path
     model: str | None
+    options: LaunchOptions
     is_mirrored: bool
 
 
@@ -141,6 +147,7 @@ class Launcher:
         scratch: Path,
         *,
         model: str | None = None,
+        options: LaunchOptions = _NO_OPTIONS,
         transcript: Path | None = None,
         is_mirrored: bool = True,
     ) -> Launch:
@@ -155,11 +162,12 @@ class Launcher:
             "--verbose",
             "--include-partial-messages",
             "--setting-sources=project,local",
-            f"--permission-mode={self._settings.permission_mode}",
+            f"--permission-mode={options.permission_mode or self._settings.permission_mode}",
             f"--settings={_SETTINGS}",
             # A conversation that is kept on disk has the path of every image told to the model (CLI 2.1).
             "--session-mirror" if is_mirrored else "--no-session-persistence",
         ]
+        argv += _flags(options)
         if model is not None:
             argv.append(f"--model={model}")
         if transcript is not None:
@@ -167,11 +175,12 @@ class Launcher:
         marker = scratch.name
         return Launch(
             argv=tuple(argv),
-            cwd=agent.directory,
-            env=self._environment(home, scratch, marker),
+            cwd=Path(options.working_dir) if options.working_dir else agent.directory,
+            env=self._environment(home, scratch, marker) | _environment_for(options),
             marker=marker,
             scratch=scratch,
             model=model,
+            options=options,
             is_mirrored=is_mirrored,
         )
 
@@ -188,17 +197,26 @@ class Launcher:
         }
 
 
-def extra_body(sampling: Sampling) -> dict[str, object]:
-    """What the CLI merges over each of its calls to the Messages API, as CLAUDE_CODE_EXTRA_BODY (CLI 2.1)."""
-    extra: dict[str, object] = {}
-    if sampling.max_output_tokens is not None:
-        extra["max_tokens"] = sampling.max_output_tokens
-    if sampling.temperature is not None:
-        extra["temperature"] = sampling.temperature
-    if sampling.top_p is not None:
-        extra["top_p"] = sampling.top_p
-    if sampling.temperature is not None or sampling.top_p is not None:
-        extra["thinking"] = {"type": "disabled"}  # the Messages API refuses either beside thinking
-    if sampling.stop:
-        extra["stop_sequences"] = list(sampling.stop)
-    return extra
+def _flags(options: LaunchOptions) -> list[str]:
+    """The CLI's flags for what a request asks of the launch (CLI 2.1); each is one word of the command."""
+    flags: list[str] = []
+    if options.tools is not None:
+        flags.append(f"--tools={','.join(options.tools)}")
+    if options.disallowed_tools:
+        flags.append(f"--disallowedTools={','.join(options.disallowed_tools)}")
+    if options.max_turns is not None:
+        flags.append(f"--max-turns={options.max_turns}")
+    if options.max_budget_usd is not None:
+        flags.append(f"--max-budget-usd={options.max_budget_usd}")
+    if options.agents is not None:
+        flags.append(f"--agents={options.agents}")
+    if options.mcp_config is not None:
+        flags.append(f"--mcp-config={options.mcp_config}")
+    if options.is_mcp_strict or options.tools == ():
+        flags.append("--strict-mcp-config")
+    return [*flags, *(f"--add-dir={place}" for place in options.add_dirs)]
+
+
+def _environment_for(options: LaunchOptions) -> dict[str, str]:
+    """Without tools of its own the CLI has nothing to search for."""
+    return {"ENABLE_TOOL_SEARCH": "false"} if options.tools == () else {}

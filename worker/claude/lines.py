@@ -122,8 +122,34 @@ class ControlLine(msgspec.Struct, frozen=True):
     response: _ControlAnswer
 
 
+class HookInput(msgspec.Struct, frozen=True):
+    """`input` of a `hook_callback`: the tool call that the CLI asks about. A sub-agent's has its id."""
+
+    tool_name: str = ""
+    tool_use_id: str = ""
+    agent_id: str | None = None
+    mcp_server: dict[str, Any] | None = None
+
+
+class Control(msgspec.Struct, frozen=True):
+    """`request` of a `control_request` of the CLI's own."""
+
+    subtype: str = ""
+    server_name: str = ""
+    message: dict[str, Any] = {}
+    input: HookInput = HookInput()
+
+
+class ControlRequest(msgspec.Struct, frozen=True):
+    """A `control_request` line: the CLI asks, and waits for the answer."""
+
+    request_id: str
+    request: Control
+
+
 decode_line: msgspec.json.Decoder[Line] = msgspec.json.Decoder(Line)
 decode_user: msgspec.json.Decoder[UserLine] = msgspec.json.Decoder(UserLine)
 decode_retry: msgspec.json.Decoder[ApiRetry] = msgspec.json.Decoder(ApiRetry)
 decode_result: msgspec.json.Decoder[Result] = msgspec.json.Decoder(Result)
 decode_control: msgspec.json.Decoder[ControlLine] = msgspec.json.Decoder(ControlLine)
+decode_request: msgspec.json.Decoder[ControlRequest] = msgspec.json.Decoder(ControlRequest)

@@ -11,17 +11,23 @@ from uuid import uuid4
 
 import msgspec
 
-from shared.runs import RunRequest, Sampling, Turn
-from worker.claude.launch import Launch, extra_body
-from worker.claude.process import ClaudeProcess
-from worker.claude.transcript import content_of, user_frame
+from shared.runs import RunRequest
+from worker.claude.client_tools import ClientTools
+from worker.claude.launch import Launch
+from worker.claude.lines import ControlRequest, HookInput, decode_request
+from worker.claude.process import ClaudeProcess, CliNotStartedError
+from worker.claude.transcript import Entry, Message, content_of, user_frame
 from worker.claude.translate import is_result
+from worker.claude.turn_settings import NONE, turn_settings
 
 _MIRROR_PREFIX = b'{"type":"transcript_mirror"'
+_CONTROL_PREFIX = b'{"type":"control_request"'
 _CONTROL_S = 5.0
+_DEFERRED = "hook_deferred_tool"
 
-Entry = dict[str, Any]
 Listener = Callable[[list[bytes]], None]
+Reply = Callable[[dict[str, Any]], None]
+HookListener = Callable[[HookInput, Reply], None]
 
 
 class _MirrorFrame(msgspec.Struct, frozen=True):
@@ -52,11 +58,15 @@ class LiveProcess:
         """What the CLI has counted so far: its sums are the process's, not the turn's."""
         self.on_lines: Listener = _nobody
         self.on_close: Callable[[str | None], None] = _nobody_closed
+        self.on_hook: HookListener = _nobody_decides
+        self.tools = ClientTools()
         self._process: ClaudeProcess
         self._entries: list[Entry] = []
         self._transcript: Path | None = None
-        self._sampling = Sampling()
+        self._settings = NONE
         self._seed_done: asyncio.Event | None = None
+        self._has_listed = asyncio.Event()
+        self._parents: dict[str, str | None] = {}
 
     @classmethod
     async def start(cls, launch: Launch) -> LiveProcess:
@@ -83,39 +93,47 @@ class LiveProcess:
         Raises `TimeoutError`, or `CliNotStartedError` with the CLI's words. A system prompt reaches the
         model only with the first `initialize` (CLI 2.1), so a spare process is spawned without one.
         """
-        initialize: dict[str, object] = {"subtype": "initialize", "hooks": None}
-        if request.system:
-            initialize["appendSystemPrompt"] = request.system
+        self.tools = ClientTools.of(request)
+        initialize: dict[str, object] = {"subtype": "initialize", "hooks": None, **self.tools.initialize}
+        system = [text for text in (request.system, self.tools.overflow) if text]
+        if system:
+            initialize["appendSystemPrompt"] = "\n\n".join(system)
         await self._process.request(initialize, timeout_s=timeout_s)
+        if request.tools:
+            async with asyncio.timeout(_CONTROL_S):
+                await self._has_listed.wait()
+            if self.has_ended:
+                raise CliNotStartedError("The Claude CLI exited before it knew its tools.")
         if request.model not in {None, self.launch.model}:
             await self._process.request(
                 {"subtype": "set_model", "model": request.model}, timeout_s=_CONTROL_S
             )
         self.is_claimed = True
 
-    async def seed(self, turns: Sequence[Turn]) -> None:
-        """Put turns of history into the conversation, one at a time: sent together they would be merged."""
-        for turn in turns:
-            if turn.role == "assistant":
-                message = {"role": "assistant", "content": content_of(turn.parts)}
+    def fits(self, request: RunRequest) -> bool:
+        """Whether the process is what the request asks for, besides the conversation in it."""
+        return self.tools.tools == request.tools and self.launch.options == request.options
+
+    async def seed(self, messages: Sequence[Message]) -> None:
+        """Put messages into the conversation, one at a time: sent together they would be merged."""
+        for message in messages:
+            if message["role"] == "assistant":
                 self._process.send({"type": "assistant", "message": message, "parent_tool_use_id": None})
                 continue
             self._seed_done = asyncio.Event()
-            self._process.send({**user_frame(turn.parts), "shouldQuery": False})
+            self._process.send({**user_frame(message), "shouldQuery": False})
             await self._seed_done.wait()
 
     async def ask(self, request: RunRequest) -> None:
         """Say the prompt; the answer comes to `on_lines`."""
-        if request.sampling != self._sampling:
-            body = extra_body(request.sampling)
-            value = msgspec.json.encode(body).decode() if body else ""
-            settings = {"env": {"CLAUDE_CODE_EXTRA_BODY": value}}
+        settings = turn_settings(request, self.tools)
+        if settings != self._settings:
             await self._process.request(
                 {"subtype": "apply_flag_settings", "settings": settings}, timeout_s=_CONTROL_S
             )
-            self._sampling = request.sampling
+            self._settings = settings
         self.turns += 1
-        self._process.send(user_frame(request.prompt))
+        self._process.send(user_frame({"role": "user", "content": content_of(request.prompt)}))
 
     def take_entries(self) -> list[Entry]:
         """What was added to the transcript since this was last asked."""
@@ -124,7 +142,7 @@ class LiveProcess:
 
     def rest(self) -> None:
         """Between turns: nobody listens."""
-        self.on_lines, self.on_close = _nobody, _nobody_closed
+        self.on_lines, self.on_close, self.on_hook = _nobody, _nobody_closed, _nobody_decides
 
     async def end(self, *, grace_s: float = 0.0, sweep: bool = True) -> None:
         """End the process, its tree and its files. Safe to call twice."""
@@ -135,32 +153,75 @@ class LiveProcess:
             await asyncio.to_thread(self._remove_files)
 
     def _hear(self, lines: list[bytes]) -> None:
-        told = [line for line in lines if not (line.startswith(_MIRROR_PREFIX) and self._mirror(line))]
+        told = [line for line in lines if not self._is_ours(line)]
         if self._seed_done is not None and not self._seed_done.is_set():
             if any(is_result(line) for line in told):
                 self._seed_done.set()
         elif told:
             self.on_lines(told)
 
-    def _mirror(self, line: bytes) -> bool:
-        """Keep the main conversation's entries; a sub-agent's are in files of their own."""
+    def _is_ours(self, line: bytes) -> bool:
+        """Deal with what is not the turn's: entries of the transcript, and the CLI's own requests."""
         try:
-            frame = _decode_mirror.decode(line)
+            if line.startswith(_MIRROR_PREFIX):
+                self._mirror(_decode_mirror.decode(line))
+                return True
+            if line.startswith(_CONTROL_PREFIX):
+                self._answer(decode_request.decode(line))
+                return True
         except (ValueError, RecursionError):
             return True
+        return False
+
+    def _answer(self, asked: ControlRequest) -> None:
+        """Answer a request of the CLI's, or have the turn do it; the CLI waits."""
+
+        def reply(answer: dict[str, Any]) -> None:
+            said = {"subtype": "success", "request_id": asked.request_id, "response": answer}
+            self._process.send({"type": "control_response", "response": said})
+
+        match asked.request.subtype:
+            case "mcp_message":
+                reply({"mcp_response": self.tools.answer(asked.request.message)})
+                if asked.request.message.get("method") == "tools/list":
+                    self._has_listed.set()
+            case "hook_callback":
+                self.on_hook(asked.request.input, reply)
+            case subtype:
+                said = {"subtype": "error", "request_id": asked.request_id, "error": f"No {subtype} here."}
+                self._process.send({"type": "control_response", "response": said})
+
+    def _mirror(self, frame: _MirrorFrame) -> None:
+        """Keep the main conversation's entries; a sub-agent's are in files of their own."""
         path = Path(frame.filePath)
         if path.parent.name == "subagents":
-            return True
+            return
         self._transcript = path
         self.session_id = path.stem
-        kept = [entry for entry in frame.entries if isinstance(entry.get("uuid"), str)]
+        kept = [entry for entry in map(self._linked, frame.entries) if entry is not None]
         if kept:
             self._entries.extend(kept)
             self.head = kept[-1]["uuid"]
-        return True
+
+    def _linked(self, entry: Entry) -> Entry | None:
+        """An entry worth keeping, linked to others that are.
+
+        The note of a deferred call is not: whoever resumes a transcript that has one, answered or not, is
+        told that the call's tool is not there (CLI 2.1).
+        """
+        if not isinstance(entry.get("uuid"), str):
+            return None
+        parent = entry.get("parentUuid")
+        while parent in self._parents:
+            parent = self._parents[parent]
+        if entry.get("type") == "attachment" and entry.get("attachment", {}).get("type") == _DEFERRED:
+            self._parents[entry["uuid"]] = parent
+            return None
+        return entry if parent == entry.get("parentUuid") else {**entry, "parentUuid": parent}
 
     def _closed(self, why: str | None) -> None:
         self.has_ended = True
+        self._has_listed.set()
         if self._seed_done is not None:
             self._seed_done.set()
         self.on_close(why)
@@ -183,6 +244,11 @@ def _nobody(_: list[bytes]) -> None:
 
 def _nobody_closed(_: str | None) -> None:
     """Nobody listens between turns."""
+
+
+def _nobody_decides(_: HookInput, reply: Reply) -> None:
+    """Nobody listens between turns; the CLI asks about no call then."""
+    reply({})
 
 
 _decode_mirror: msgspec.json.Decoder[_MirrorFrame] = msgspec.json.Decoder(_MirrorFrame)

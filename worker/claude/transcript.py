@@ -18,31 +18,68 @@ _TIMESTAMP = "2026-01-01T00:00:00.000Z"
 """Any will do: the CLI asks for one and sends none to the model."""
 
 
+Entry = dict[str, Any]
+Message = dict[str, Any]
+
+
 def content_of(parts: Sequence[Part]) -> list[dict[str, Any]]:
     """The content blocks of the Messages API for `parts`."""
     return [_block(part) for part in parts]
 
 
-def user_frame(parts: Sequence[Part]) -> dict[str, Any]:
-    """The frame that says `parts` to the CLI, verbatim: no `@path`, no slash command (CLI 2.1)."""
+def messages_of(turns: Sequence[Turn]) -> list[Message]:
+    """The messages of the Messages API for `turns`."""
+    return [{"role": turn.role, "content": content_of(turn.parts)} for turn in turns]
+
+
+def user_frame(message: Message) -> dict[str, Any]:
+    """The frame that says `message` to the CLI, verbatim: no `@path`, no slash command (CLI 2.1)."""
     return {
         "type": "user",
-        "message": {"role": "user", "content": content_of(parts)},
+        "message": message,
         "parent_tool_use_id": None,
         "session_id": "",
         "client_composed": True,
     }
 
 
-def split_history(request: RunRequest) -> tuple[Sequence[Turn], Sequence[Turn]]:
+def split_at_calls(entries: Sequence[Entry], head: str) -> tuple[Sequence[Entry], list[Message]]:
+    """Split a stored transcript that ends in unanswered calls into what is resumed and what is then said.
+
+    `head` is the id of its newest entry. What is resumed ends before the user's last words: the CLI (2.1)
+    gives a resumed call that has no result one of its own. The messages that follow keep their ids and
+    models, without which it leaves out their thinking.
+    """
+    by_id = {entry["uuid"]: entry for entry in entries if "uuid" in entry}
+    said: list[Message] = []
+    place: str | None = head
+    while place is not None and (entry := by_id.get(place)) is not None:
+        place = entry.get("parentUuid")
+        if entry.get("type") in {"user", "assistant"}:
+            said.append(entry["message"])
+            if entry["type"] == "user" and not _has_result(entry["message"]):
+                break
+    resumed = [index for index, entry in enumerate(entries) if entry.get("uuid") == place]
+    return entries[: resumed[0] + 1] if place is not None and resumed else (), said[::-1]
+
+
+def _has_result(message: Message) -> bool:
+    content = message.get("content")
+    return isinstance(content, list) and any(block.get("type") == "tool_result" for block in content)
+
+
+def has_results(request: RunRequest) -> bool:
+    """Whether the prompt answers calls of the turn before it."""
+    return any(isinstance(part, ToolResultPart) for part in request.prompt)
+
+
+def split_history(request: RunRequest, history: Sequence[Turn]) -> tuple[Sequence[Turn], Sequence[Turn]]:
     """Split the history into what is resumed and what is then said turn by turn.
 
     A transcript that ends in an unanswered tool call loses the results that follow it (CLI 2.1), so the call
     and the user's turn before it are given to the running CLI instead.
     """
-    if not any(isinstance(part, ToolResultPart) for part in request.prompt):
-        return request.history, ()
-    return request.history[:-2], request.history[-2:]
+    return (history[:-2], history[-2:]) if has_results(request) else (history, ())
 
 
 def transcript_of(history: Sequence[Turn]) -> bytes:

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import re
 from enum import Enum
 
-import msgspec
-
+from shared.json_schema import mismatch
 from shared.runs import (
     ErrorKind,
     Finish,
+    JsonOutput,
     RunCompleted,
     RunError,
     RunEvent,
@@ -19,19 +18,26 @@ from shared.runs import (
     ThinkingDelta,
     ToolFinished,
     ToolStarted,
+    ToolUsePart,
     UpstreamRetry,
     Usage,
 )
+from worker.claude.calls import Calls
+from worker.claude.failures import ApiFailure, error_of
+from worker.claude.json_text import JsonText
 from worker.claude.lines import (
     ApiEvent,
+    Block,
+    Delta,
     Line,
+    MessageHead,
     Result,
-    TokenCount,
     decode_line,
     decode_result,
     decode_retry,
     decode_user,
 )
+from worker.claude.meter import Meter, usage_of
 
 _FINISH: dict[str, Finish] = {
     "max_tokens": "length",
@@ -42,8 +48,6 @@ _FINISH: dict[str, Finish] = {
 _AUTH_STATUS = frozenset({401, 403})
 _NOT_A_LINE = (ValueError, RecursionError)
 """msgspec's own errors, and those it passes on: text that is not UTF-8, nesting that is too deep."""
-_OPERATORS_ADVICE = re.compile(r" If it persists, check your inference gateway \([^)]*\)\.?")
-"""Part of the CLI's message that names the operator's own hosts (CLI 2.1)."""
 _UNREADABLE = Result(subtype="a result that cannot be read", is_error=True)
 
 
@@ -60,18 +64,24 @@ class Wish(Enum):
 class Translator:
     """Feed it lines; it gives events, and at the end the terminal event.
 
-    `spent_usd` is what the process had cost before this turn: the CLI's sums are the process's.
+    `spent_usd` is what the process had cost before this turn: the CLI's sums are the process's. `calls`
+    judges those of the client's tools, `output` says what the answer must be.
     """
 
-    def __init__(self, spent_usd: float = 0.0) -> None:
+    def __init__(
+        self, spent_usd: float = 0.0, calls: Calls | None = None, output: JsonOutput | None = None
+    ) -> None:
         self._spent_usd = spent_usd
+        self._calls = calls or Calls()
+        self._output = output
+        self._json = JsonText() if output is not None else None
         self._answer: list[str] = []
         self.wish = Wish.GO_ON
         self.skipped_lines = 0
         self.used_tools = False
         self._model = ""
         self._stop_reason: str | None = None
-        self._failure: ApiFailure | None = None
+        self._failure: RunError | None = None
         self._is_message_open = self._is_cut = False
         self._has_spoken = False
         self._has_text = False
@@ -80,7 +90,7 @@ class Translator:
         self._tool_id = ""
         self._tool_name = ""
         self._tool_input: list[str] = []
-        self._spent = _Meter()
+        self._spent = Meter()
         self._result: Result | None = None
 
     def feed(self, raw: bytes) -> list[RunEvent]:
@@ -97,12 +107,17 @@ class Translator:
         """What has been spent so far: the CLI's own sum once it has given one."""
         if self._result is None or not self._result.usage.output_tokens:
             return self._spent.usage(self._cost_usd)
-        return _usage(self._result.usage, self._cost_usd)
+        return usage_of(self._result.usage, self._cost_usd)
 
     @property
     def answer(self) -> str:
         """All text so far."""
         return "".join(self._answer)
+
+    @property
+    def calls(self) -> tuple[ToolUsePart, ...]:
+        """The calls of the client's tools so far."""
+        return self._calls.made
 
     @property
     def total_cost_usd(self) -> float:
@@ -118,18 +133,24 @@ class Translator:
     def terminal(self) -> TerminalEvent | None:
         """How the turn ended; `None` while it has not (or the CLI went away without a word)."""
         if self._failure is not None:
-            return RunFailed(error=self._failure.error, usage=self.usage)
+            return RunFailed(error=self._failure, usage=self.usage)
         if self._result is None:
             return None
         stop_reason = self._stop_reason or self._result.stop_reason or ""
+        if self._result.stop_reason == "tool_deferred":
+            stop_reason = "tool_deferred"
         if stop_reason in _FINISH or not self._result.is_error:
+            finish = _FINISH.get(stop_reason, "stop")
+            if finish == "stop" and (fault := self._output_fault()):
+                error = RunError(ErrorKind.INVALID_OUTPUT, fault)
+                return RunFailed(error=error, usage=self.usage)
             return RunCompleted(
-                finish=_FINISH.get(stop_reason, "stop"),
+                finish=finish,
                 usage=self.usage,
                 session_id=self._result.session_id,
                 model=self._model,
             )
-        return RunFailed(error=_error_of(self._result), usage=self.usage)
+        return RunFailed(error=error_of(self._result), usage=self.usage)
 
     def _translate(self, line: Line, raw: bytes) -> list[RunEvent]:
         if line.type == "stream_event":
@@ -152,46 +173,89 @@ class Translator:
         return []
 
     def _api_event(self, event: ApiEvent) -> list[RunEvent]:
-        delta = event.delta
         match event.type:
-            case "content_block_delta" if delta is not None:
-                if delta.type == "text_delta":
-                    return [self._text(delta.text)] if delta.text else []
-                if delta.type == "thinking_delta":
-                    return [ThinkingDelta(text=delta.thinking)] if delta.thinking else []
-                if delta.type == "input_json_delta":
-                    self._tool_input.append(delta.partial_json)
+            case "content_block_delta" if event.delta is not None:
+                return self._block_goes_on(event.delta)
             case "content_block_start" if event.content_block is not None:
-                block = event.content_block
-                self._block_type = block.type
-                self._needs_separator = block.type == "text" and self._has_text
-                self._tool_id, self._tool_name, self._tool_input = block.id, block.name, []
+                return self._block_starts(event.content_block)
             case "content_block_stop" if self._block_type == "tool_use":
-                self.used_tools = True
-                self._block_type = ""
-                tool_input = "".join(self._tool_input) or "{}"
-                return [ToolStarted(id=self._tool_id, name=self._tool_name, input=tool_input)]
+                return self._call_ends()
             case "message_start" if event.message is not None:
-                self._model = event.message.model or self._model
-                self._stop_reason = None
-                if self._is_message_open and self._has_spoken:
-                    self._fail(None)
-                self._is_message_open, self._has_spoken = True, False
-                self._spent.start(event.message.usage)
+                self._message_starts(event.message)
             case "message_delta":
-                self._message_ends(event)
+                return self._message_ends(event)
         return []
 
-    def _text(self, text: str) -> TextDelta:
+    def _block_goes_on(self, delta: Delta) -> list[RunEvent]:
+        match delta.type:
+            case "text_delta" if delta.text:
+                return self._text(delta.text)
+            case "thinking_delta" if delta.thinking:
+                return [ThinkingDelta(text=delta.thinking)]
+            case "input_json_delta":
+                return self._arguments(delta.partial_json)
+        return []
+
+    def _block_starts(self, block: Block) -> list[RunEvent]:
+        self._block_type = block.type
+        self._needs_separator = block.type == "text" and self._has_text
+        self._tool_id, self._tool_name, self._tool_input = block.id, block.name, []
+        if block.type != "tool_use":
+            return []
+        return self._spoken(self._calls.start(block.id, block.name) or [])
+
+    def _call_ends(self) -> list[RunEvent]:
+        self._block_type = ""
+        if (told := self._calls.stop()) is not None:
+            return self._spoken(told)
+        self.used_tools = True
+        tool_input = "".join(self._tool_input) or "{}"
+        return [ToolStarted(id=self._tool_id, name=self._tool_name, input=tool_input)]
+
+    def _message_starts(self, message: MessageHead) -> None:
+        self._model = message.model or self._model
+        self._stop_reason = None
+        if self._is_message_open and self._has_spoken:
+            self._fail(None)
+        self._is_message_open, self._has_spoken = True, False
+        self._calls.start_message()
+        self._spent.start(message.usage)
+
+    def _text(self, text: str) -> list[RunEvent]:
         """A delta; a blank line parts what the agent says after a tool from what it said before."""
-        self._has_text = self._has_spoken = True
-        if self._needs_separator:
+        if self._json is not None:
+            text = self._json.feed(text)
+            if not text:
+                return []
+        elif self._needs_separator:
             self._needs_separator = False
             text = "\n\n" + text
+        self._has_text = self._has_spoken = True
         self._answer.append(text)
-        return TextDelta(text=text)
+        return [TextDelta(text=text)]
 
-    def _message_ends(self, event: ApiEvent) -> None:
+    def _arguments(self, piece: str) -> list[RunEvent]:
+        told = self._calls.delta(piece)
+        if told is None:
+            self._tool_input.append(piece)
+            return []
+        return self._spoken(told)
+
+    def _spoken(self, events: list[RunEvent]) -> list[RunEvent]:
+        self._has_spoken = self._has_spoken or bool(events)
+        return events
+
+    def _output_fault(self) -> str:
+        """Why the answer is not what it must be; empty when it is."""
+        if self._json is None or self._output is None:
+            return ""
+        value = self._json.value()
+        if value is None:
+            return "The model's answer is not a JSON object."
+        fault = mismatch(value, self._output.schema) if self._output.schema is not None else ""
+        return f"The model's answer does not fit the schema asked for: {fault}" if fault else ""
+
+    def _message_ends(self, event: ApiEvent) -> list[RunEvent]:
         """Note why. At `max_tokens` and at a refusal the CLI would ask the model to go on (CLI 2.1)."""
         self._spent.end(event.usage)
         self._is_message_open = False
@@ -200,6 +264,13 @@ class Translator:
             if self._stop_reason in {"max_tokens", "refusal"}:
                 self._is_cut = True  # the CLI may have begun to go on before it hears the interrupt
                 self.wish = Wish.INTERRUPT
+        told = self._calls.end_message()
+        if self._calls.has_given_up:
+            said = (
+                "The model's arguments for a strict tool did not fit its schema, however often it was told."
+            )
+            self._fail_with(RunError(ErrorKind.INVALID_OUTPUT, said))
+        return told
 
     def _retry(self, raw: bytes) -> list[RunEvent]:
         retry = decode_retry.decode(raw)
@@ -215,7 +286,10 @@ class Translator:
 
     def _fail(self, status: int | None) -> None:
         """Let no repeat follow: it mends no credentials, and after shown text it would say another one."""
-        self._failure = ApiFailure(status, "")
+        self._fail_with(ApiFailure(status, "").error)
+
+    def _fail_with(self, error: RunError) -> None:
+        self._failure = error
         self._is_cut = True  # as at `max_tokens`
         self.wish = Wish.INTERRUPT
 
@@ -226,98 +300,3 @@ def is_result(raw: bytes) -> bool:
         return decode_line.decode(raw).type == "result"
     except _NOT_A_LINE:
         return False
-
-
-class ApiFailure:
-    """A failed model call, as the CLI reports it: an HTTP status (`None`: no answer) and its words."""
-
-    def __init__(self, status: int | None, message: str) -> None:
-        self._status = status
-        self._message = message
-
-    @property
-    def error(self) -> RunError:
-        """The same in our terms."""
-        match self._status:
-            case 401 | 403:
-                return RunError(
-                    ErrorKind.UPSTREAM_AUTH,
-                    "The model's service refused this server's credentials; its operator must mend them.",
-                )
-            case 429:
-                return RunError(
-                    ErrorKind.UPSTREAM_RATE_LIMITED, self._say("is limiting this server's rate"), 20.0
-                )
-            case 529 | 503:
-                return RunError(ErrorKind.UPSTREAM_OVERLOADED, self._say("is overloaded"), 10.0)
-            case 400 | 404 | 413 | 422:
-                return RunError(ErrorKind.UPSTREAM_REFUSED_REQUEST, self._say("refused the request"))
-            case _:
-                return RunError(ErrorKind.UPSTREAM_ERROR, self._say("could not be reached or failed"))
-
-    def _say(self, what: str) -> str:
-        """Our own words; the service's are the client's to know only when they are about its request."""
-        is_about_request = self._status in {400, 413, 422}
-        return f"The model's service {what}." + (f" {self._message[:500]}" if is_about_request else "")
-
-
-def _error_of(result: Result) -> RunError:
-    said = _OPERATORS_ADVICE.sub("", result.result or "; ".join(result.errors))
-    if said.startswith("Not logged in"):
-        return ApiFailure(401, said).error
-    if result.terminal_reason == "prompt_too_long":
-        return RunError(
-            ErrorKind.CONTEXT_TOO_LONG, said or "The conversation is longer than the model can read."
-        )
-    if result.subtype == "error_max_turns":
-        return RunError(ErrorKind.MAX_TURNS, "The agent took as many turns as it may.")
-    if result.api_error_status is not None or result.terminal_reason == "api_error":
-        return ApiFailure(result.api_error_status, said).error
-    return RunError(
-        ErrorKind.INTERNAL, f"The agent's turn ended in an error: {said[:500] or result.subtype}."
-    )
-
-
-class _Meter:
-    """Tokens counted from the stream, for turns that end before the CLI sums them up."""
-
-    def __init__(self) -> None:
-        self._done = Usage()
-        self._started: TokenCount | None = None
-        self._output = 0
-
-    def start(self, count: TokenCount | None) -> None:
-        self._close()
-        self._started = count or TokenCount()
-
-    def end(self, count: TokenCount | None) -> None:
-        if count is not None and count.output_tokens is not None:
-            self._output = count.output_tokens
-
-    def usage(self, cost_usd: float | None) -> Usage:
-        return msgspec.structs.replace(self._sum(), cost_usd=cost_usd)
-
-    def _close(self) -> None:
-        self._done = self._sum()
-        self._started, self._output = None, 0
-
-    def _sum(self) -> Usage:
-        if self._started is None:
-            return self._done
-        add = _usage(self._started, None)
-        return Usage(
-            input_tokens=self._done.input_tokens + add.input_tokens,
-            cache_read_tokens=self._done.cache_read_tokens + add.cache_read_tokens,
-            cache_write_tokens=self._done.cache_write_tokens + add.cache_write_tokens,
-            output_tokens=self._done.output_tokens + (self._output or add.output_tokens),
-        )
-
-
-def _usage(count: TokenCount, cost_usd: float | None) -> Usage:
-    return Usage(
-        input_tokens=count.input_tokens or 0,
-        cache_read_tokens=count.cache_read_input_tokens or 0,
-        cache_write_tokens=count.cache_creation_input_tokens or 0,
-        output_tokens=count.output_tokens or 0,
-        cost_usd=cost_usd,
-    )

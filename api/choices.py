@@ -1,0 +1,149 @@
+"""The runs behind one request: as many as it asks for choices, followed together, let go together."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections import deque
+from collections.abc import AsyncGenerator, Callable
+from contextlib import aclosing
+
+from api.errors import ApiError, cancelled, failed
+from api.runs import AcceptedRun, Runs
+from shared.runs import (
+    LoggedEvent,
+    RunCancelled,
+    RunCompleted,
+    RunEvent,
+    RunFailed,
+    RunRequest,
+    RunStarted,
+    UpstreamRetry,
+)
+from shared.tasks import end_tasks
+
+_BEGIN_S = 5.0
+_PREPARING = (RunStarted, UpstreamRetry)
+_MOST_WAITING = 64
+_TERMINAL = (RunCompleted, RunFailed, RunCancelled)
+
+Batch = list[LoggedEvent]
+Said = tuple[int, Batch]
+"""The number of a choice, and events of its run; none in a pause."""
+
+
+class Choices:
+    """Accepted runs. Whoever submits them ends with `close`, whatever happens."""
+
+    def __init__(self, runs: Runs, accepted: list[AcceptedRun], tick_s: float) -> None:
+        self._runs = runs
+        self.accepted = accepted
+        self._ended: set[int] = set()
+        self._unread: deque[Said] = deque()
+        self._error: ApiError | None = None
+        self._said = (
+            _one(runs.follow(accepted[0], tick_s=tick_s)) if len(accepted) == 1 else self._all(tick_s)
+        )
+
+    @classmethod
+    async def submit(cls, runs: Runs, request: RunRequest, count: int, *, tick_s: float) -> Choices:
+        """Queue `count` runs of one request, all or none; raises `ApiError`."""
+        accepted: list[AcceptedRun] = []
+        try:
+            for _ in range(count):
+                accepted.append(await runs.submit(request))  # noqa: PERF401 - what was accepted must be known
+        except BaseException:
+            for run in accepted:
+                runs.abandon(run)
+            raise
+        return cls(runs, accepted, tick_s)
+
+    @property
+    def first(self) -> AcceptedRun:
+        """The run after which the answer is named."""
+        return self.accepted[0]
+
+    def have_ended(self) -> bool:
+        """Whether every run has completed and all is read."""
+        return len(self._ended) == len(self.accepted) and not self._unread
+
+    async def next(self) -> Said:
+        """What is said next; raises `ApiError` after the last words of a run that failed or was cancelled."""
+        if self._unread:
+            return self._unread.popleft()
+        if self._error is not None:
+            raise self._error
+        index, batch = await anext(self._said)
+        if batch and isinstance(batch[-1].event, _TERMINAL):
+            self._end(index, batch[-1].event)
+        return index, batch
+
+    async def wait_for_words(self, hold_s: float) -> None:
+        """Wait until something is worth telling, at most `hold_s` seconds; nothing of it is lost.
+
+        Raises `ApiError` when a run fails or is cancelled without a word.
+        """
+        give_up_at = time.monotonic() + hold_s
+        while time.monotonic() < give_up_at:
+            index, batch = await self.next()
+            telling = [logged for logged in batch if not isinstance(logged.event, _PREPARING)]
+            if telling:
+                if self._error is not None and len(telling) == 1:
+                    raise self._error
+                self._unread.append((index, telling))
+                return
+
+    def close_unless_begun(self) -> Callable[[], None]:
+        """Let go in a few seconds unless the function given back is called first.
+
+        A client that hangs up between the first word and the stream's begin never has the stream begun, and
+        nothing in it would end the runs.
+        """
+        return asyncio.get_running_loop().call_later(_BEGIN_S, self._abandon).cancel
+
+    async def close(self) -> None:
+        """Follow no more; runs that have not completed are cancelled."""
+        self._abandon()
+        await self._said.aclose()
+
+    def _abandon(self) -> None:
+        for index, run in enumerate(self.accepted):
+            if index not in self._ended:
+                self._runs.abandon(run)
+
+    def _end(self, index: int, event: RunEvent) -> None:
+        run_id = self.accepted[index].id
+        if isinstance(event, RunCompleted):
+            self._ended.add(index)
+        elif isinstance(event, RunFailed):
+            self._error = failed(event.error, run_id)
+        elif isinstance(event, RunCancelled):
+            self._error = cancelled(event, run_id)
+
+    async def _all(self, tick_s: float) -> AsyncGenerator[Said, None]:
+        waiting: asyncio.Queue[Said | Exception] = asyncio.Queue(_MOST_WAITING)
+        readers = [
+            asyncio.ensure_future(self._read(index, tick_s, waiting)) for index in range(len(self.accepted))
+        ]
+        try:
+            while True:
+                said = await waiting.get()
+                if isinstance(said, Exception):
+                    raise said
+                yield said
+        finally:
+            await end_tasks(readers)
+
+    async def _read(self, index: int, tick_s: float, waiting: asyncio.Queue[Said | Exception]) -> None:
+        try:
+            async with aclosing(self._runs.follow(self.accepted[index], tick_s=tick_s)) as batches:
+                async for batch in batches:
+                    await waiting.put((index, batch))
+        except Exception as error:  # noqa: BLE001 - raised again where it is read
+            await waiting.put(error)
+
+
+async def _one(batches: AsyncGenerator[Batch, None]) -> AsyncGenerator[Said, None]:
+    async with aclosing(batches):
+        async for batch in batches:
+            yield 0, batch
