@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 import secrets
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Mapping, Sequence
 from typing import Any, Literal
 
 import msgspec
@@ -50,6 +50,8 @@ class Record(msgspec.Struct, frozen=True, kw_only=True):
     turns: int = 0
     cost_usd: float = 0.0
     metadata: dict[str, str] = {}
+    calls: tuple[str, ...] = ()
+    """Ids of the calls with which the newest turn ended, for the client to answer."""
 
     @property
     def has_begun(self) -> bool:
@@ -180,13 +182,19 @@ class ConversationStore:
         prefix: str,
         cost_usd: float,
         worker: str,
+        calls: Sequence[str] = (),
     ) -> bool:
         """Note that a turn has brought a conversation to `prefix` on `worker`; twice is as good as once.
 
         `head` is empty when the turn could not be stored, `before` the hash under which the process was
         known. `False` when the session or the conversation has been deleted meanwhile.
         """
-        shared = {"agent": request.agent, "model": request.model or "", "system": request.system or ""}
+        shared = {
+            "agent": request.agent,
+            "model": request.model or "",
+            "system": request.system or "",
+            "calls": ",".join(calls),
+        }
         names = [
             keys.prefix(before),
             keys.prefix(prefix),
@@ -279,6 +287,7 @@ def _record(record_id: str, fields: Mapping[bytes, bytes]) -> Record | None:
         turns=int(text.get("turns", 0)),
         cost_usd=round(float(text.get("cost", 0)), 9),
         metadata=msgspec.json.decode(text.get("metadata", "{}"), type=dict[str, str]),
+        calls=tuple(filter(None, text.get("calls", "").split(","))),
     )
 
 

@@ -84,7 +84,7 @@ class Sessions:
         give_up_at = time.monotonic() + _OUTAGE_S
         while True:
             try:
-                return await self._save(request, process, before, entries, cost_usd or 0.0)
+                return await self._save(request, calls, process, before, entries, cost_usd or 0.0)
             except (RedisError, OSError) as error:
                 _log.warning("session_not_saved", session=process.session_id, error=str(error))
                 if not isinstance(error, _AWAY) or time.monotonic() > give_up_at:
@@ -103,7 +103,13 @@ class Sessions:
             _log.warning("session_not_forgotten", error=str(error))
 
     async def _save(
-        self, request: RunRequest, process: LiveProcess, before: str, entries: list[Entry], cost_usd: float
+        self,
+        request: RunRequest,
+        calls: Sequence[ToolUsePart],
+        process: LiveProcess,
+        before: str,
+        entries: list[Entry],
+        cost_usd: float,
     ) -> bool:
         is_stored = await self._store(request, process.session_id, entries)
         is_saved = await self._records.save(
@@ -114,6 +120,7 @@ class Sessions:
             prefix=process.prefix,
             cost_usd=cost_usd,
             worker=self._worker_id,
+            calls=[call.id for call in calls],
         )
         if not is_saved:
             await self._transcripts.delete(_key(request, process.session_id))

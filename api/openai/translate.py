@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import msgspec
@@ -72,7 +72,8 @@ def translate(
         said = f"'messages' may have at most {history_limit} entries; this has {len(request.messages)}."
         raise ApiError(400, said, param="messages", code="array_above_max_length")
     is_begun = thread is not None and thread.record.has_begun
-    turns, system = _conversation(request.messages, _first_new(request.messages) if is_begun else 0)
+    start = _first_new(request.messages) if is_begun else 0
+    turns, system = _conversation(request.messages, start, is_stored=is_begun)
     if not turns:
         raise ApiError(
             400, "There must be at least one user message.", param="messages", code="invalid_value"
@@ -105,6 +106,7 @@ def _in_thread(run: RunRequest, thread: Thread) -> RunRequest:
     run = msgspec.structs.replace(run, model=model, conversation=thread.conversation)
     if not record.has_begun:
         return run
+    _require_answers(run, record.calls)
     return msgspec.structs.replace(
         run,
         history=(),
@@ -115,14 +117,31 @@ def _in_thread(run: RunRequest, thread: Thread) -> RunRequest:
     )
 
 
+def _require_answers(run: RunRequest, calls: Sequence[str]) -> None:
+    """The prompt must answer just the calls with which the stored conversation ends."""
+    answered = {part.tool_use_id for part in run.prompt if isinstance(part, ToolResultPart)}
+    if missing := set(calls) - answered:
+        said = f"No tool output was found for the calls of the conversation: {_listed(missing)}."
+        raise ApiError(400, said, param="messages", code="invalid_value")
+    if unknown := answered - set(calls):
+        said = f"The conversation has no open tool calls with these ids: {_listed(unknown)}."
+        raise ApiError(400, said, param="messages", code="invalid_value")
+
+
+def _listed(ids: Iterable[str]) -> str:
+    return ", ".join(sorted(ids))[:200]
+
+
 def _first_new(messages: Sequence[Message]) -> int:
     """Where what a stored conversation does not have yet begins."""
     answers = [index for index, message in enumerate(messages) if isinstance(message, AssistantMessage)]
     return answers[-1] + 1 if answers else 0
 
 
-def _conversation(messages: Sequence[Message], start: int) -> tuple[list[Turn], str]:
+def _conversation(messages: Sequence[Message], start: int, *, is_stored: bool) -> tuple[list[Turn], str]:
     """Alternating turns, and all instructions in their order, from message number `start` on.
+
+    `is_stored` says that the turns before are a stored conversation's, with calls of its own.
 
     Messages without content add nothing.
     """
@@ -144,7 +163,7 @@ def _conversation(messages: Sequence[Message], start: int) -> tuple[list[Turn], 
                     legacy_ids[message.function_call.name] = _legacy_id(where)
             case ToolMessage(content=content, tool_call_id=call_id):
                 result = ToolResultPart(tool_use_id=_call_id(call_id), text=_plain(content))
-                _add_result(built, result, where, is_known=start > 0)
+                _add_result(built, result, where, is_known=is_stored)
             case FunctionMessage(name=name, content=text):
                 result = ToolResultPart(tool_use_id=legacy_ids.get(name, ""), text=text or "")
                 _add_result(built, result, where, is_known=False)
@@ -227,7 +246,7 @@ def _legacy_id(where: str) -> str:
 def _add_result(built: TurnsBuilder, result: ToolResultPart, where: str, *, is_known: bool) -> None:
     """A result must answer a call of the assistant turn before it, or the model refuses it.
 
-    `is_known` says that the turn before is a stored conversation's, whose calls the worker knows.
+    `is_known` says that the turn before is a stored conversation's, which knows its calls.
     """
     if not is_known and result.tool_use_id not in built.calls:
         said = f"Invalid '{where}.tool_call_id': no assistant message before it made the call."
@@ -245,7 +264,7 @@ def _require_results(turns: Sequence[Turn]) -> None:
             said = "An assistant message with 'tool_calls' must be followed by tool messages that answer each"
             raise ApiError(
                 400,
-                f"{said} 'tool_call_id': {', '.join(sorted(missing))[:200]}.",
+                f"{said} 'tool_call_id': {_listed(missing)}.",
                 param="messages",
                 code="invalid_value",
             )

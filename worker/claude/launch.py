@@ -218,5 +218,5 @@ def _flags(options: LaunchOptions) -> list[str]:
 
 
 def _environment_for(options: LaunchOptions) -> dict[str, str]:
-    """Without tools of its own the CLI has nothing to search for."""
-    return {"ENABLE_TOOL_SEARCH": "false"} if options.tools == () else {}
+    """With tools that are chosen by name the CLI has nothing to search for."""
+    return {"ENABLE_TOOL_SEARCH": "false"} if options.tools is not None else {}

@@ -1,0 +1,148 @@
+"""Fields of a request do what the table says."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import httpx
+import pytest
+
+from scripted_model import call, say, script, text, think, use_tool
+from tests.conftest import NewStack
+from tests.support.asking import PATH, ask, body, stream
+from tests.support.stack import Stack
+from tests.support.waiting import wait_for
+
+
+async def test_n_choices_are_n_runs(stack: Stack) -> None:
+    async with stack.sdk() as client:
+        answer = await ask(client, "three-runs", say("Each."), n=3)
+    assert [choice.index for choice in answer.choices] == [0, 1, 2]
+    assert [choice.message.content for choice in answer.choices] == ["Each."] * 3
+    assert len(stack.model.calls("three-runs")) == 3
+    assert answer.usage is not None
+    assert answer.usage.completion_tokens == 3
+
+
+async def test_n_choices_stream_side_by_side(stack: Stack) -> None:
+    texts = {0: "", 1: ""}
+    first_seen: list[int] = []
+    finishes: dict[int, str | None] = {}
+    async with stack.sdk() as client:
+        async for chunk in stream(client, say("One two."), n=2, stream_options={"include_usage": True}):
+            for choice in chunk.choices:
+                if choice.index not in first_seen:
+                    first_seen.append(choice.index)
+                texts[choice.index] += choice.delta.content or ""
+                if choice.finish_reason:
+                    finishes[choice.index] = choice.finish_reason
+            last = chunk
+    assert texts == {0: "One two.", 1: "One two."}
+    assert (first_seen, finishes) == ([0, 1], {0: "stop", 1: "stop"})
+    assert last.usage is not None
+    assert not last.choices
+
+
+async def test_a_client_that_leaves_ends_all_its_choices(stack: Stack) -> None:
+    plan = script(call(text("begun "), text("x ", pace_ms=60_000)))
+    asked = body(plan, stream=True, n=2)
+    async with stack.http() as http, http.stream("POST", PATH, json=asked) as answer:
+        async for line in answer.aiter_lines():
+            if "begun" in line:
+                break
+    wait_for(lambda: not stack.cli_processes(), 20, "no run is left")
+
+
+SHOWN = script(call(think("Deep."), text("So."), use_tool("Bash", {"command": "true"})), call(text("Done.")))
+
+
+async def test_what_the_agent_does_is_shown_to_who_asks(stack: Stack) -> None:
+    show = {"show": ["thinking", "tools"]}
+    async with stack.http() as http:
+        answer = (await http.post(PATH, json=body(SHOWN, backline=show))).json()
+    assert answer["choices"][0]["message"]["reasoning_content"] == "Deep."
+    statuses = [(tool["status"], tool.get("name")) for tool in answer["backline"]["tools"]]
+    assert statuses == [("started", "Bash"), ("finished", None)]
+    async with stack.sdk() as client:
+        chunks = [chunk async for chunk in stream(client, SHOWN, extra_body={"backline": show})]
+    deltas = [choice.delta.model_dump() for chunk in chunks for choice in chunk.choices]
+    assert "".join(delta.get("reasoning_content") or "" for delta in deltas) == "Deep."
+    tools = [
+        chunk.model_dump()["backline"]["tool"]
+        for chunk in chunks
+        if "tool" in (chunk.model_dump().get("backline") or {})
+    ]
+    assert [tool["status"] for tool in tools] == ["started", "finished"]
+
+
+async def test_what_the_agent_does_is_its_own_affair_otherwise(stack: Stack) -> None:
+    async with stack.http() as http:
+        answer = await http.post(PATH, json=body(SHOWN, stream=True))
+    assert "Deep." not in answer.text
+    assert "Bash" not in answer.text
+
+
+@pytest.mark.parametrize(
+    ("fields", "sent"),
+    [
+        ({"reasoning_effort": "low"}, {"output_config": {"effort": "low"}}),
+        ({"reasoning_effort": "minimal"}, {"output_config": {"effort": "low"}}),
+        ({"reasoning_effort": "none"}, {"thinking": {"type": "disabled"}}),
+        ({"claude_options": {"effort": "max"}}, {"output_config": {"effort": "max"}}),
+        ({"claude_options": {"model": "claude-sonnet-5"}}, {"model": "claude-sonnet-5"}),
+    ],
+)
+async def test_a_field_reaches_the_model(stack: Stack, fields: dict[str, Any], sent: dict[str, Any]) -> None:
+    marker = f"field-{fields}"
+    async with stack.http() as http:
+        answer = await http.post(PATH, json=body(marker, say("Ok."), **fields))
+    assert answer.status_code == 200, answer.text
+    seen = stack.model.call(marker).body
+    assert {name: seen[name] for name in sent} == sent
+
+
+async def test_tools_can_be_taken_from_the_agent(stack: Stack) -> None:
+    options = {"tools": ["Bash", "Read"], "disallowed_tools": ["Read"]}
+    async with stack.http() as http:
+        await http.post(PATH, json=body("few-tools", say("Ok."), claude_options=options))
+    assert [tool["name"] for tool in stack.model.call("few-tools").body["tools"]] == ["Bash"]
+
+
+async def test_a_turn_can_be_bounded(stack: Stack) -> None:
+    plan = script(call(use_tool("Bash", {"command": "true"})), call(text("Done.")))
+    async with stack.http() as http:
+        answer = await http.post(PATH, json=body(plan, claude_options={"max_turns": 1}))
+    assert answer.json()["error"]["code"] == "max_turns"
+
+
+@pytest.mark.parametrize(
+    ("options", "param"),
+    [
+        ({"permission_mode": "bypassPermissions"}, "permission_mode"),
+        ({"permission_mode": "acceptEdits"}, "permission_mode"),
+        ({"auto_allow_permissions": True}, "auto_allow_permissions"),
+        ({"mcp_config": {"mcpServers": {}}}, "mcp_config"),
+        ({"working_dir": "/etc"}, "working_dir"),
+        ({"add_dirs": ["/"]}, "add_dirs"),
+    ],
+)
+async def test_nobody_widens_what_the_agent_may_do(stack: Stack, options: dict[str, Any], param: str) -> None:
+    async with stack.http() as http:
+        answer = await http.post(PATH, json=body("x", claude_options=options))
+    assert answer.status_code == 403
+    assert answer.json()["error"]["param"] == f"claude_options.{param}"
+
+
+def test_an_operator_may_let_clients_widen_it(new_stack: NewStack) -> None:
+    stack = new_stack(client_may="permissions,mcp_config", client_roots="/usr/share", slots=2, warm=0)
+    options = {
+        "permission_mode": "acceptEdits",
+        "working_dir": "/usr/share/doc/..",
+        "mcp_config": {"mcpServers": {}},
+    }
+    asked = body("widened", say("Ok."), claude_options=options)
+    assert httpx.post(stack.url + PATH, json=asked, timeout=50).status_code == 200
+    assert "/usr/share" in stack.model.call("widened").everything
+    for outside in ("/usr", "/usr/share/../lib", "usr/share"):
+        asked = body("outside", claude_options={"working_dir": outside})
+        assert httpx.post(stack.url + PATH, json=asked, timeout=50).status_code == 403
