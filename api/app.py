@@ -15,7 +15,7 @@ from litestar.exceptions import HTTPException
 from litestar.types import ControllerRouterHandler
 from redis.exceptions import RedisError
 
-from api.completions_control import completion_status, stop_completion
+from api.completions_control import completion_status
 from api.conversations import Conversations
 from api.docs import docs_page, openapi_config, openapi_json, static_files
 from api.errors import ApiError, ClientGoneError, unavailable
@@ -32,6 +32,14 @@ from api.openai.conversations import (
     update_conversation,
 )
 from api.openai.models import list_models, retrieve_model
+from api.openai.stored import (
+    StoredCompletion,
+    delete_completion,
+    list_completions,
+    list_messages,
+    retrieve_completion,
+    update_completion,
+)
 from api.projects import create_project, delete_project, list_projects, retrieve_project
 from api.runs import Runs
 from api.sessions import create_session, delete_session, list_sessions, retrieve_session, session_stats
@@ -41,6 +49,7 @@ from shared.redis import connect
 from shared.registry import CachedRegistry, RegistryStore
 from shared.run_store import RunStore
 from shared.settings import Settings
+from shared.stored import ObjectStore
 from shared.tasks import end_tasks
 from shared.transcripts import TranscriptStore
 
@@ -52,7 +61,11 @@ _log = structlog.get_logger(__name__)
 ROUTES: list[ControllerRouterHandler] = [
     create_chat_completion,
     completion_status,
-    stop_completion,
+    list_completions,
+    retrieve_completion,
+    update_completion,
+    delete_completion,
+    list_messages,
     list_models,
     retrieve_model,
     create_conversation,
@@ -92,6 +105,8 @@ def create_app(settings: Settings, drain: Drain) -> Litestar:
         registry,
     )
 
+    completions = ObjectStore(redis, "completion", StoredCompletion, settings.completion_ttl_s)
+
     @asynccontextmanager
     async def lifespan(_: Litestar) -> AsyncGenerator[None, None]:
         async with asyncio.TaskGroup() as group:
@@ -108,6 +123,7 @@ def create_app(settings: Settings, drain: Drain) -> Litestar:
             "runs": _given(runs),
             "registry": _given(registry),
             "conversations": _given(conversations),
+            "completions": _given(completions),
             "tenant": _given(_TENANT),
             "settings": _given(settings),
             "drain": _given(drain),

@@ -89,6 +89,16 @@ def sessions(tenant: str, agent: str = "") -> str:
     return f"backline:sessions:{owner(tenant)}:{agent}"
 
 
+def stored(kind: str, tenant: str, object_id: str) -> str:
+    """Hash: an object that a client asked to keep (`shared.stored`)."""
+    return f"backline:{kind}:{owner(tenant)}:{object_id}"
+
+
+def stored_list(kind: str, tenant: str) -> str:
+    """Sorted set of a tenant's objects of a kind by their creation (ms, Redis clock)."""
+    return f"backline:{kind}s:{owner(tenant)}"
+
+
 def owner(tenant: str) -> str:
     """A tenant as part of a name: of fixed length, and telling nothing."""
     return hashlib.sha256(tenant.encode()).hexdigest()[:16]

@@ -14,6 +14,7 @@ _NAMES = (
     "begin",
     "claim",
     "finish",
+    "object_put",
     "record_create",
     "record_page",
     "record_update",

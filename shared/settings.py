@@ -88,6 +88,8 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     max_body_bytes: Count = 32 * 1024 * 1024
     retention_s: Seconds = 3600.0
     """How long a finished run and its events can still be read."""
+    completion_ttl_s: Seconds = 30 * 24 * 3600.0
+    """How long a completion that a client asked to store is kept."""
     drain_timeout_s: Seconds = 30.0
     """How long a stopping process lets its runs or streams finish."""
 

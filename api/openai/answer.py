@@ -216,20 +216,42 @@ class Answer:
         return Choice(message=message, finish_reason=finish_of(subject, event), index=index)
 
 
-def completion_of(
-    subject: Subject, choices: list[Choice], events: list[RunCompleted], tools: list[ToolActivity] | UnsetType
-) -> ChatCompletion:
-    """The whole answer at once, of as many runs as there are choices."""
-    return ChatCompletion(
-        id=subject.completion_id,
-        created=subject.created,
-        model=subject.model,
-        choices=choices,
-        usage=usage_of(event.usage for event in events),
-        backline=msgspec.structs.replace(info_of(subject, events[0]), tools=tools),
-        service_tier=subject.service_tier,
-        metadata=subject.metadata if subject.metadata is not None else UNSET,
-    )
+class Fold:
+    """Folds the events of `count` runs into one completion."""
+
+    def __init__(self, subject: Subject, count: int) -> None:
+        self._subject = subject
+        self._answers = [Answer() for _ in range(count)]
+        self._ends: dict[int, RunCompleted] = {}
+
+    def add(self, index: int, event: RunEvent) -> None:
+        """Take in one event of run number `index`."""
+        if isinstance(event, RunCompleted):
+            self._ends[index] = event
+        else:
+            self._answers[index].add(event)
+
+    @property
+    def completed(self) -> list[RunCompleted]:
+        """How the runs ended, in their order."""
+        return [self._ends[index] for index in sorted(self._ends)]
+
+    def completion(self) -> ChatCompletion:
+        """The whole answer, once every run has completed."""
+        subject, events = self._subject, self.completed
+        tools = self._answers[0].tools(subject)
+        return ChatCompletion(
+            id=subject.completion_id,
+            created=subject.created,
+            model=subject.model,
+            choices=[
+                answer.choice(subject, events[index], index) for index, answer in enumerate(self._answers)
+            ],
+            usage=usage_of(event.usage for event in events),
+            backline=msgspec.structs.replace(info_of(subject, events[0]), tools=tools),
+            service_tier=subject.service_tier,
+            metadata=subject.metadata if subject.metadata is not None else UNSET,
+        )
 
 
 def ending(subject: Subject, events: list[RunCompleted], *, include_usage: bool) -> bytes:

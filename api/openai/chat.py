@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import time
-from collections.abc import AsyncIterator, Callable
 from typing import Any, NamedTuple
 
 import msgspec
+import structlog
 from litestar import Request, Response, post
 from litestar.response import Stream
+from redis.exceptions import RedisError
 
 from api.choices import Choices
 from api.claude_options import ClaudeOptions, launch_options
@@ -16,30 +16,25 @@ from api.conversations import Conversations, Thread
 from api.disconnect import unless_gone
 from api.errors import ApiError
 from api.models import choose
-from api.openai.answer import (
-    KEEP_ALIVE,
-    Answer,
-    Chunks,
-    Subject,
-    completion_of,
-    ending,
-    error_frame,
-)
+from api.openai.answer import Subject
 from api.openai.completion import ChatCompletion
 from api.openai.decode import decode_body
 from api.openai.policy import choices_of, ignored_fields
+from api.openai.stored import Completions, StoredCompletion
+from api.openai.stream import STREAM_HEADERS, Keep, frames, whole
 from api.openai.tools import Tools, tools_of
 from api.openai.translate import translate
 from api.openai.wire import ChatRequest
 from api.runs import Runs
 from shared.registry import CachedRegistry
-from shared.runs import RunCompleted, RunRequest
+from shared.runs import RunRequest
 from shared.settings import Settings
 
-STREAM_HEADERS = {
-    "cache-control": "no-cache, no-transform",
-    "x-accel-buffering": "no",  # nginx would gather tokens
-}
+_log = structlog.get_logger(__name__)
+
+
+class _Messages(msgspec.Struct, frozen=True):
+    messages: list[dict[str, Any]]
 
 
 class _Asked(NamedTuple):
@@ -56,25 +51,30 @@ async def create_chat_completion(
     runs: Runs,
     conversations: Conversations,
     registry: CachedRegistry,
+    completions: Completions,
     settings: Settings,
 ) -> Response[bytes] | Stream:
     """Run one turn of an agent; streams tokens as they come when `stream` is true."""
-    body, unknown = decode_body(await request.body(), ChatRequest, nested=["claude_options", "backline"])
+    raw = await request.body()
+    body, unknown = decode_body(raw, ChatRequest, nested=["claude_options", "backline"])
     ignored = ignored_fields(body, unknown)
     thread, run_request = await _translate(
         body, tenant, request.state.request_id, conversations, registry, settings
     )
     asked = _Asked(body, run_request, ignored, tools_of(body))
     choices = await Choices.submit(runs, run_request, choices_of(body, thread), tick_s=settings.keepalive_s)
+    subject = _subject(asked, choices)
+    keep = _keeper(raw, tenant, completions) if body.store else None
     try:
-        subject = _subject(asked, choices)
         if body.stream:
-            return await _stream(request, choices, subject, body, settings)
-        answer = await unless_gone(request, _fold(choices, subject))
+            return await _stream(request, choices, subject, body, settings, keep)
+        answer = await unless_gone(request, whole(choices, subject))
     except BaseException:
         await choices.close()
         raise
     await choices.close()
+    if keep is not None:
+        await keep(answer)
     headers = run_headers(subject)
     if answer.backline.session_id:
         headers["x-backline-session-id"] = answer.backline.session_id
@@ -156,66 +156,30 @@ def _subject(asked: _Asked, choices: Choices) -> Subject:
     )
 
 
+def _keeper(raw: bytes, tenant: str, completions: Completions) -> Keep:
+    messages = msgspec.json.decode(raw, type=_Messages).messages
+
+    async def keep(completion: ChatCompletion) -> None:
+        stored = StoredCompletion(completion=completion, messages=messages)
+        try:
+            await completions.put(tenant, completion.id, stored)
+        except RedisError as error:  # the answer itself is good
+            _log.warning("completion_not_stored", completion_id=completion.id, error=str(error))
+
+    return keep
+
+
 async def _stream(
     request: Request[Any, Any, Any],
     choices: Choices,
     subject: Subject,
     body: ChatRequest,
     settings: Settings,
+    keep: Keep | None,
 ) -> Stream:
     """Wait for the first word, so that an early failure has a status of its own; then stream."""
-    include_usage = bool(body.stream_options and body.stream_options.include_usage)
-    chunks = [
-        Chunks(subject, include_usage=include_usage, index=index) for index in range(len(choices.accepted))
-    ]
     await unless_gone(request, choices.wait_for_words(settings.stream_hold_s))
+    include_usage = bool(body.stream_options and body.stream_options.include_usage)
     begun = choices.close_unless_begun()
-    frames = _frames(choices, subject, chunks, settings.keepalive_s, begun, include_usage=include_usage)
-    return Stream(frames, media_type="text/event-stream", headers={**STREAM_HEADERS, **run_headers(subject)})
-
-
-async def _frames(
-    choices: Choices,
-    subject: Subject,
-    chunks: list[Chunks],
-    keepalive_s: float,
-    begun: Callable[[], None],
-    *,
-    include_usage: bool,
-) -> AsyncIterator[bytes]:
-    """The body of the stream: what one batch gives leaves in one send, and no frame is ever split."""
-    begun()
-    completed: list[RunCompleted] = []
-    said_at = time.monotonic()
-    try:
-        opening = b"".join(choice.start() for choice in chunks) if len(chunks) > 1 else b""
-        while not choices.have_ended():
-            index, batch = await choices.next()
-            frames = opening + b"".join(chunks[index].encode(logged.event) for logged in batch)
-            opening = b""
-            completed += [one.event for one in batch if isinstance(one.event, RunCompleted)]
-            if choices.have_ended():
-                frames += ending(subject, completed, include_usage=include_usage)
-            if not frames and time.monotonic() - said_at >= keepalive_s:
-                frames = KEEP_ALIVE
-            if frames:
-                said_at = time.monotonic()
-                yield frames
-    except ApiError as error:
-        yield error_frame(error)
-    finally:
-        await choices.close()
-
-
-async def _fold(choices: Choices, subject: Subject) -> ChatCompletion:
-    answers = [Answer() for _ in choices.accepted]
-    ends: dict[int, RunCompleted] = {}
-    while not choices.have_ended():
-        index, batch = await choices.next()
-        for logged in batch:
-            answers[index].add(logged.event)
-            if isinstance(logged.event, RunCompleted):
-                ends[index] = logged.event
-    folded = [answer.choice(subject, ends[index], index) for index, answer in enumerate(answers)]
-    tools = answers[0].tools(subject)
-    return completion_of(subject, folded, [ends[index] for index in sorted(ends)], tools)
+    content = frames(choices, subject, settings.keepalive_s, begun, keep, include_usage=include_usage)
+    return Stream(content, media_type="text/event-stream", headers={**STREAM_HEADERS, **run_headers(subject)})

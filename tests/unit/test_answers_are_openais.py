@@ -17,10 +17,9 @@ from api.errors import ApiError
 from api.openai.answer import (
     DONE,
     KEEP_ALIVE,
-    Answer,
     Chunks,
+    Fold,
     Subject,
-    completion_of,
     ending,
     envelope_of,
     error_frame,
@@ -117,9 +116,10 @@ def test_any_text_survives_in_frames_as_openai_has_them(
 @given(TEXTS, st.sampled_from(["stop", "length", "content_filter", "tool_calls"]))
 def test_a_whole_answer_is_openais(text: str, finish: Any) -> None:
     end = msgspec.structs.replace(END, finish=finish)
-    folded = Answer()
-    folded.add(TextDelta(text))
-    answer = completion_of(SUBJECT, [folded.choice(SUBJECT, end, 0)], [end], msgspec.UNSET)
+    fold = Fold(SUBJECT, 1)
+    fold.add(0, TextDelta(text))
+    fold.add(0, end)
+    answer = fold.completion()
     raw = json.loads(msgspec.json.encode(answer))
     read = ChatCompletion.model_validate(raw, strict=True)
     assert read.choices[0].message.content == text
