@@ -72,7 +72,7 @@ match os.path.basename(os.getcwd()):
         time.sleep(60)
     case "endless":
         initialized()
-        sys.stdout.write("x" * 17_000_000)
+        sys.stdout.write("x" * 68_000_000)
         sys.stdout.flush()
         time.sleep(60)
     case "leaves":
@@ -105,7 +105,7 @@ def fake(model: Model) -> Iterator[Stack]:
         ("refuses", 500, "agent_not_started", "fake-refusal"),
         ("mute", 500, "agent_not_started", "2 s"),
         ("nonsense", 500, "internal_error", "cannot be read"),
-        ("endless", 500, "internal_error", "16777216"),
+        ("endless", 500, "internal_error", "67108864"),
         ("leaves", 502, "agent_died", "fake-crash"),
     ],
 )

@@ -25,7 +25,8 @@ import psutil
 from worker.claude.lines import decode_control
 from worker.process_tree import end_tree
 
-MAX_LINE_BYTES = 16 * 1024 * 1024
+MAX_LINE_BYTES = 64 * 1024 * 1024
+"""A line that mirrors the client's message holds all its images and files."""
 _EXIT_S = 5.0
 _STDERR_LINES = 40
 _STDERR_LINE_BYTES = 2_000
@@ -53,7 +54,7 @@ class ClaudeProcess:
         self._on_close = on_close
         self._request_ids = count(1)
         self._answers: dict[str, asyncio.Future[dict[str, Any]]] = {}
-        self._rest = b""
+        self._rest = bytearray()
         self._stderr_tail = _Tail()
         self._has_closed = False
         self._exited = asyncio.Event()
@@ -180,7 +181,12 @@ class ClaudeProcess:
         """Take what the CLI wrote on its output."""
         if self._has_closed:  # after a line too long nothing more is kept
             return
-        *lines, self._rest = (self._rest + data).split(b"\n")
+        self._rest += data
+        if b"\n" not in data:  # a long line comes in many pieces, and is looked through once
+            lines: list[bytes] = []
+        else:
+            *lines, rest = bytes(self._rest).split(b"\n")
+            self._rest = bytearray(rest)
         spoken = [line for line in lines if line and not self._answered(line)]
         if spoken:
             self._on_lines(spoken)
