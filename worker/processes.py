@@ -53,7 +53,7 @@ class Processes:
         transcript made of it. Raises `CliNotStartedError`, `OSError`, or `SessionGoneError` when the request
         names a session and neither of the first two is there.
         """
-        if _has_images(request) and not request.session:
+        if _keeps_nothing(request):
             return await self.make(request, agent)
         if request.prefix and (live := await self._live(request)) is not None:
             return Found(live, (), was_kept=True)
@@ -72,7 +72,7 @@ class Processes:
         resumed, seeds = split_history(request, _history(request))
         lines = transcript_of(resumed) if resumed else b""
         process = await self._start(
-            request, agent, new_session_id(), lines, is_mirrored=not _has_images(request)
+            request, agent, new_session_id(), lines, is_mirrored=not _keeps_nothing(request)
         )
         return Found(process, messages_of(seeds), was_kept=False)
 
@@ -159,12 +159,14 @@ def _lines(entries: Sequence[Entry]) -> bytes:
     return b"".join(msgspec.json.encode(entry) + b"\n" for entry in entries)
 
 
-def _has_images(request: RunRequest) -> bool:
-    """Whether the request's own words hold an image.
+def _keeps_nothing(request: RunRequest) -> bool:
+    """Whether the request's own words hold an image, and the conversation is not the server's to keep.
 
     Where a conversation is kept on disk, the CLI (2.1) adds the path of a copy to every message that has
-    one: the model would not see the client's messages, and would see a path of this host. Such a run has a
-    process that keeps nothing, unless the conversation is the server's to keep.
+    an image: the model would not see the client's messages, and would see a path of this host. Documents it
+    leaves as they are.
     """
+    if request.session or request.conversation:
+        return False
     turns = [*(turn.parts for turn in request.history), request.prompt]
     return any(isinstance(part, ImagePart) for parts in turns for part in parts)
