@@ -325,6 +325,7 @@ def test_other_ends_of_a_message(reason: str, finish: str) -> None:
         ({"api_error_status": None, "terminal_reason": "api_error"}, ErrorKind.UPSTREAM_ERROR),
         ({"api_error_status": 400, "terminal_reason": "prompt_too_long"}, ErrorKind.CONTEXT_TOO_LONG),
         ({"terminal_reason": "prompt_too_long", "result": None}, ErrorKind.CONTEXT_TOO_LONG),
+        ({"terminal_reason": None, "result": "Prompt is too long."}, ErrorKind.CONTEXT_TOO_LONG),
         ({"subtype": "error_max_turns", "result": None}, ErrorKind.MAX_TURNS),
         ({"subtype": "error_during_execution", "errors": ["Oh", "no"], "result": None}, ErrorKind.INTERNAL),
         ({"subtype": "a_new_error", "result": None}, ErrorKind.INTERNAL),

@@ -49,7 +49,8 @@ def error_of(result: Result) -> RunError:
     said = _OPERATORS_ADVICE.sub("", result.result or "; ".join(result.errors))
     if said.startswith("Not logged in"):
         return ApiFailure(401, said).error
-    if result.terminal_reason == "prompt_too_long":
+    # The CLI's own estimate, before any call, gives no reason but its words (CLI 2.1).
+    if result.terminal_reason == "prompt_too_long" or said.startswith("Prompt is too long"):
         return RunError(
             ErrorKind.CONTEXT_TOO_LONG, said or "The conversation is longer than the model can read."
         )
