@@ -20,6 +20,8 @@ from api.conversations import Conversations
 from api.docs import docs_page, openapi_config, openapi_json, static_files
 from api.errors import ApiError, ClientGoneError, unavailable
 from api.health import Drain, health, ready
+from api.media.fetch import Fetcher
+from api.media.load import Media
 from api.openai.answer import envelope_of
 from api.openai.chat import create_chat_completion
 from api.openai.conversations import (
@@ -98,7 +100,7 @@ def create_app(settings: Settings, drain: Drain) -> Litestar:
     hub = EventHub(redis)
     registry = CachedRegistry(RegistryStore(redis))
     runs = Runs(RunStore(redis, retention_s=settings.retention_s), hub, registry, settings)
-
+    fetcher = Fetcher(with_private=settings.fetch_private)
     conversations = Conversations(
         ConversationStore(redis, settings.session_ttl_s),
         TranscriptStore(redis, ttl_s=settings.session_ttl_s, max_bytes=settings.max_transcript_bytes),
@@ -114,6 +116,7 @@ def create_app(settings: Settings, drain: Drain) -> Litestar:
             yield
             await runs.settle()
             await end_tasks(tasks)
+        await fetcher.aclose()
         await redis.aclose()
 
     return Litestar(
@@ -124,6 +127,7 @@ def create_app(settings: Settings, drain: Drain) -> Litestar:
             "registry": _given(registry),
             "conversations": _given(conversations),
             "completions": _given(completions),
+            "media": _given(Media(fetcher, settings)),
             "tenant": _given(_TENANT),
             "settings": _given(settings),
             "drain": _given(drain),

@@ -29,6 +29,17 @@ class ImagePart(msgspec.Struct, frozen=True, tag="image"):
     data: str
 
 
+class DocumentPart(msgspec.Struct, frozen=True, tag="document"):
+    """A document: `application/pdf` with `data` in base64, or `text/plain` with `data` as it is.
+
+    `title` is what it is called; empty when it has no name.
+    """
+
+    media_type: Literal["application/pdf", "text/plain"]
+    data: str
+    title: str = ""
+
+
 class ToolUsePart(msgspec.Struct, frozen=True, tag="tool_use"):
     """A call the assistant made in an earlier turn. `input` is the decoded JSON object."""
 
@@ -45,7 +56,7 @@ class ToolResultPart(msgspec.Struct, frozen=True, tag="tool_result"):
     is_error: bool = False
 
 
-Part = TextPart | ImagePart | ToolUsePart | ToolResultPart
+Part = TextPart | ImagePart | DocumentPart | ToolUsePart | ToolResultPart
 
 
 class Turn(msgspec.Struct, frozen=True):

@@ -86,6 +86,20 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     history_limit: Count = 2000
     """Messages a request may have."""
     max_body_bytes: Count = 32 * 1024 * 1024
+    max_media_parts: Count = 100
+    """Images and files a request may have, those of its history included."""
+    max_media_bytes: Count = 24 * 1024 * 1024
+    """What they may be together, decoded; what the model takes in one request is 32 MiB in base64."""
+    max_image_bytes: Count = 5 * 1024 * 1024
+    """The largest image, decoded."""
+    max_file_bytes: Count = 20 * 1024 * 1024
+    """The largest PDF or text file, decoded."""
+    media_roots: tuple[Path, ...] = ()
+    """Directories of the API's host from which a request may name files by path; unset: none."""
+    fetch_timeout_s: Seconds = 10.0
+    """A request's images and files must have come from their URLs within this time, redirects included."""
+    fetch_private: bool = False
+    """Whether URLs may lead to loopback and private networks; only where every client is trusted."""
     retention_s: Seconds = 3600.0
     """How long a finished run and its events can still be read."""
     completion_ttl_s: Seconds = 30 * 24 * 3600.0

@@ -13,6 +13,8 @@ from msgspec import inspect
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+_PLAIN: dict[type[inspect.Type], str] = {inspect.CustomType: "a path", inspect.BoolType: "true or false"}
+
 
 class Refused(ValueError):  # noqa: N818 - caught next door and told as a SettingsError
     """A value that does not fit: `given` as it may be shown, `expected` in words."""
@@ -48,10 +50,10 @@ def to_text(value: object) -> str:
     """Write a setting as `to_value` reads it from text."""
     if not isinstance(value, tuple):
         return str(value)
-    plain = not any("," in entry or entry != entry.strip() for entry in value) and not value[0].startswith(
-        "["
-    )
-    return ",".join(value) if plain else msgspec.json.encode(value).decode()
+    entries = [str(entry) for entry in value]
+    plain = not any("," in entry or entry != entry.strip() for entry in entries)
+    plain = plain and not entries[0].startswith("[")
+    return ",".join(entries) if plain else msgspec.json.encode(entries).decode()
 
 
 def _split(text: str) -> list[str]:
@@ -93,12 +95,13 @@ def _words(shape: inspect.Type) -> str:
             return "a number of seconds greater than 0"
         case inspect.LiteralType(values=values):
             return "one of " + ", ".join(str(value) for value in values)
-        case inspect.VarTupleType():
-            return "a list of texts (separated by commas, outside TOML)"
+        case inspect.VarTupleType(item_type=item):
+            entries = "paths" if isinstance(item, inspect.CustomType) else "texts"
+            return f"a list of {entries} (separated by commas, outside TOML)"
         case inspect.UnionType(types=types):
             return _words(types[0])
         case _:
-            return "a path" if isinstance(shape, inspect.CustomType) else "a text"
+            return _PLAIN.get(type(shape), "a text")
 
 
 def _between(low: int | None, high: int | None) -> str:

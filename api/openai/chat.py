@@ -15,15 +15,17 @@ from api.claude_options import ClaudeOptions, launch_options
 from api.conversations import Conversations, Thread
 from api.disconnect import unless_gone
 from api.errors import ApiError
+from api.media.load import Media
 from api.models import choose
 from api.openai.answer import Subject
 from api.openai.completion import ChatCompletion
 from api.openai.decode import decode_body
+from api.openai.media import load_media
 from api.openai.policy import choices_of, ignored_fields
 from api.openai.stored import Completions, StoredCompletion
 from api.openai.stream import STREAM_HEADERS, Keep, frames, whole
 from api.openai.tools import Tools, tools_of
-from api.openai.translate import translate
+from api.openai.translate import first_needed, translate
 from api.openai.wire import ChatRequest
 from api.runs import Runs
 from shared.registry import CachedRegistry
@@ -52,6 +54,7 @@ async def create_chat_completion(
     conversations: Conversations,
     registry: CachedRegistry,
     completions: Completions,
+    media: Media,
     settings: Settings,
 ) -> Response[bytes] | Stream:
     """Run one turn of an agent; streams tokens as they come when `stream` is true."""
@@ -59,7 +62,7 @@ async def create_chat_completion(
     body, unknown = decode_body(raw, ChatRequest, nested=["claude_options", "backline"])
     ignored = ignored_fields(body, unknown)
     thread, run_request = await _translate(
-        body, tenant, request.state.request_id, conversations, registry, settings
+        body, tenant, request.state.request_id, conversations, registry, media, settings
     )
     asked = _Asked(body, run_request, ignored, tools_of(body))
     choices = await Choices.submit(runs, run_request, choices_of(body, thread), tick_s=settings.keepalive_s)
@@ -95,6 +98,7 @@ async def _translate(
     request_id: str,
     conversations: Conversations,
     registry: CachedRegistry,
+    media: Media,
     settings: Settings,
 ) -> tuple[Thread | None, RunRequest]:
     thread = await _thread(body, tenant, conversations)
@@ -115,6 +119,7 @@ async def _translate(
         history_limit=settings.history_limit,
         thread=thread,
         options=launch_options(body.claude_options, settings),
+        media=await load_media(body.messages, media, start=first_needed(body.messages, thread)),
     )
     return thread, run
 

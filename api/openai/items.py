@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Literal
 
@@ -24,6 +25,14 @@ class InputImage(msgspec.Struct, frozen=True, tag="input_image", tag_field="type
     file_id: None = None
 
 
+class InputFile(msgspec.Struct, frozen=True, tag="input_file", tag_field="type"):
+    """A file of the user's, as a data URL."""
+
+    file_data: str
+    filename: str
+    file_id: None = None
+
+
 class OutputText(msgspec.Struct, frozen=True, tag="output_text", tag_field="type"):
     """A text of the assistant's."""
 
@@ -32,7 +41,7 @@ class OutputText(msgspec.Struct, frozen=True, tag="output_text", tag_field="type
     logprobs: list[dict[str, Any]] = []
 
 
-Content = InputText | InputImage | OutputText
+Content = InputText | InputImage | InputFile | OutputText
 
 
 class MessageItem(msgspec.Struct, frozen=True, tag="message", tag_field="type"):
@@ -110,12 +119,19 @@ def _blocks(entry: Entry) -> list[Mapping[str, Any]]:
     return [block for block in content if isinstance(block, Mapping)] if isinstance(content, list) else []
 
 
-def _said(block: Mapping[str, Any]) -> InputText | InputImage | None:
+def _said(block: Mapping[str, Any]) -> InputText | InputImage | InputFile | None:
     match block:
         case {"type": "text", "text": str(text)}:
             return InputText(text)
         case {"type": "image", "source": {"type": "base64", "media_type": str(kind), "data": str(data)}}:
             return InputImage(f"data:{kind};base64,{data}")
+        case {
+            "type": "document",
+            "source": {"type": str(kind), "media_type": str(media_type), "data": str(data)},
+        }:
+            if kind == "text":
+                data = base64.b64encode(data.encode()).decode()
+            return InputFile(f"data:{media_type};base64,{data}", str(block.get("title") or ""))
     return None
 
 

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from types import MappingProxyType
 from typing import Any
 
 import msgspec
@@ -12,7 +13,9 @@ import msgspec
 from api.claude_options import ClaudeOptions
 from api.conversations import Thread
 from api.errors import ApiError
+from api.media.load import MediaPart
 from api.models import Choice
+from api.openai.media import Place
 from api.openai.policy import effort_of
 from api.openai.tools import custom_arguments, output_of, tools_of
 from api.openai.turns import TurnsBuilder
@@ -35,7 +38,6 @@ from api.openai.wire import (
 )
 from shared.prefix import prefix_under
 from shared.runs import (
-    ImagePart,
     LaunchOptions,
     Part,
     RunRequest,
@@ -46,7 +48,7 @@ from shared.runs import (
     Turn,
 )
 
-_DATA_URL = re.compile(r"data:(image/(?:png|jpeg|gif|webp));base64,([A-Za-z0-9+/]+={0,2})")
+_NO_MEDIA: Mapping[Place, MediaPart] = MappingProxyType({})
 _MAX_STOPS = 4
 _MAX_STOP_LENGTH = 256
 _MAX_TOKENS = 2**31
@@ -63,17 +65,19 @@ def translate(
     history_limit: int,
     thread: Thread | None = None,
     options: LaunchOptions = _NO_OPTIONS,
+    media: Mapping[Place, MediaPart] = _NO_MEDIA,
 ) -> RunRequest:
     """Translate a request; raises `ApiError` 400 for what cannot be honoured.
 
-    With a `thread` that has begun, its own history and instructions count, not the request's.
+    `media` has the images and files of the messages from `first_needed` on. With a `thread` that has begun,
+    its own history and instructions count, not the request's.
     """
     if len(request.messages) > history_limit:
         said = f"'messages' may have at most {history_limit} entries; this has {len(request.messages)}."
         raise ApiError(400, said, param="messages", code="array_above_max_length")
     is_begun = thread is not None and thread.record.has_begun
-    start = _first_new(request.messages) if is_begun else 0
-    turns, system = _conversation(request.messages, start, is_stored=is_begun)
+    start = first_needed(request.messages, thread)
+    turns, system = _conversation(request.messages, start, media, is_stored=is_begun)
     if not turns:
         raise ApiError(
             400, "There must be at least one user message.", param="messages", code="invalid_value"
@@ -132,13 +136,17 @@ def _listed(ids: Iterable[str]) -> str:
     return ", ".join(sorted(ids))[:200]
 
 
-def _first_new(messages: Sequence[Message]) -> int:
-    """Where what a stored conversation does not have yet begins."""
+def first_needed(messages: Sequence[Message], thread: Thread | None) -> int:
+    """The number of the first message that counts: a conversation that has begun has those before it."""
+    if thread is None or not thread.record.has_begun:
+        return 0
     answers = [index for index, message in enumerate(messages) if isinstance(message, AssistantMessage)]
     return answers[-1] + 1 if answers else 0
 
 
-def _conversation(messages: Sequence[Message], start: int, *, is_stored: bool) -> tuple[list[Turn], str]:
+def _conversation(
+    messages: Sequence[Message], start: int, media: Mapping[Place, MediaPart], *, is_stored: bool
+) -> tuple[list[Turn], str]:
     """Alternating turns, and all instructions in their order, from message number `start` on.
 
     `is_stored` says that the turns before are a stored conversation's, with calls of its own.
@@ -156,7 +164,7 @@ def _conversation(messages: Sequence[Message], start: int, *, is_stored: bool) -
             case SystemMessage(content=content) | DeveloperMessage(content=content):
                 system.append(_plain(content))
             case UserMessage():
-                built.add("user", _user_parts(message, where))
+                built.add("user", _user_parts(message, index, media))
             case AssistantMessage():
                 built.add("assistant", _assistant_parts(message, where))
                 if message.function_call is not None:
@@ -174,21 +182,20 @@ def _conversation(messages: Sequence[Message], start: int, *, is_stored: bool) -
     return turns, "\n\n".join(text for text in system if text)
 
 
-def _user_parts(message: UserMessage, where: str) -> tuple[Part, ...]:
+def _user_parts(message: UserMessage, number: int, media: Mapping[Place, MediaPart]) -> tuple[Part, ...]:
     if isinstance(message.content, str):
         return (TextPart(message.content),) if message.content.strip() else ()
     parts: list[Part] = []
     for index, part in enumerate(message.content):
-        place = f"{where}.content[{index}]"
         match part:
             case TextContent(text=text):
                 parts += [TextPart(text)] if text.strip() else []
-            case ImageContent(image_url=image):
-                parts.append(_image(image.url, f"{place}.image_url.url"))
+            case ImageContent() | FileContent():
+                parts.append(media[number, index])
             case AudioContent():
-                raise _unsupported(place, "Audio cannot be given to an agent.")
-            case FileContent():
-                raise _unsupported(place, "Files cannot be given to an agent as message parts.")
+                raise _unsupported(
+                    f"messages[{number}].content[{index}]", "Audio cannot be given to an agent."
+                )
     return tuple(parts)
 
 
@@ -268,14 +275,6 @@ def _require_results(turns: Sequence[Turn]) -> None:
                 param="messages",
                 code="invalid_value",
             )
-
-
-def _image(url: str, where: str) -> ImagePart:
-    match = _DATA_URL.fullmatch(url)
-    if match is None:
-        said = f"Invalid '{where}': must be a data URL with base64 of a PNG, JPEG, GIF or WebP image."
-        raise ApiError(400, said, param=where, code="invalid_image_url")
-    return ImagePart(media_type=match[1], data=match[2])
 
 
 def _plain(content: PlainContent) -> str:

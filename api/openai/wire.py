@@ -38,8 +38,18 @@ class AudioContent(msgspec.Struct, frozen=True, tag="input_audio", tag_field="ty
     """An audio part: refused by name, so that no input is dropped in silence."""
 
 
+class FileSource(msgspec.Struct, frozen=True):
+    """A file: `file_data` is a data URL, a URL, or plain base64; `file_id` is refused by name."""
+
+    file_data: str | None = None
+    filename: str | None = None
+    file_id: str | None = None
+
+
 class FileContent(msgspec.Struct, frozen=True, tag="file", tag_field="type"):
-    """A file part: refused by name, so that no input is dropped in silence."""
+    """A file part of a user message: a PDF or a text."""
+
+    file: FileSource
 
 
 UserContent = str | list[TextContent | ImageContent | AudioContent | FileContent]

@@ -14,7 +14,7 @@ from tests.support.asking import PATH, body, check_envelope, user
 from tests.support.stack import Stack
 
 HI = {"role": "user", "content": "hi"}
-PIXEL = {"type": "image_url", "image_url": {"url": "http://example.com/pixel.png"}}
+PIXEL = {"type": "image_url", "image_url": {"url": "data:image/png;base64,aGk="}}
 TOOL = {"type": "function", "function": {"name": "weather", "parameters": {"type": "object"}}}
 
 
@@ -72,7 +72,12 @@ async def test_a_body_that_is_no_json_object_is_refused(
             asking(
                 {"role": "user", "content": [{"type": "text", "text": "a"}, {"type": "file", "file": {}}]}
             ),
-            "messages[0].content[1]",
+            "messages[0].content[1].file.file_data",
+            "missing_required_parameter",
+        ),
+        (
+            asking({"role": "user", "content": [{"type": "file", "file": {"file_id": "file-1"}}]}),
+            "messages[0].content[0].file.file_id",
             "unsupported_value",
         ),
         (

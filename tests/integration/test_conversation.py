@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import base64
-import struct
-import zlib
 from typing import Any
 
 import httpx
@@ -12,20 +9,10 @@ import httpx
 from scripted_model import call as model_call
 from scripted_model import script, text
 from tests.support.asking import PATH
+from tests.support.media import b64, data_url, png
 from tests.support.model import Model, ModelCall, without_reminders
 
 YES = script(text("yes"))
-
-
-def png() -> str:
-    """One red pixel, as base64."""
-
-    def part(name: bytes, data: bytes) -> bytes:
-        return struct.pack(">I", len(data)) + name + data + struct.pack(">I", zlib.crc32(name + data))
-
-    header = part(b"IHDR", struct.pack(">IIBBBBB", 1, 1, 8, 2, 0, 0, 0))
-    pixel = part(b"IDAT", zlib.compress(b"\x00\xff\x00\x00"))
-    return base64.b64encode(b"\x89PNG\r\n\x1a\n" + header + pixel + part(b"IEND", b"")).decode()
 
 
 async def send(http: httpx.AsyncClient, model: Model, marker: str, *messages: dict[str, Any]) -> ModelCall:
@@ -80,7 +67,7 @@ async def test_instructions_are_appended_to_the_agents_own(
 
 
 async def test_images_reach_the_model(http: httpx.AsyncClient, model: Model, marker: str) -> None:
-    image = {"type": "image_url", "image_url": {"url": f"data:image/png;base64,{png()}", "detail": "low"}}
+    image = {"type": "image_url", "image_url": {"url": data_url(png(), "image/png"), "detail": "low"}}
     call = await send(
         http,
         model,
@@ -89,7 +76,7 @@ async def test_images_reach_the_model(http: httpx.AsyncClient, model: Model, mar
         {"role": "assistant", "content": "I see."},
         {"role": "user", "content": [image, {"type": "text", "text": f"{marker} {YES}"}]},
     )
-    source = {"type": "base64", "media_type": "image/png", "data": png()}
+    source = {"type": "base64", "media_type": "image/png", "data": b64(png())}
     (_, first), _, (_, last) = call.turns
     assert [block["type"] for block in first] == ["text", "image"]
     assert first[1]["source"] == source

@@ -2,21 +2,26 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from types import MappingProxyType
 from typing import Any
 
 import msgspec
 import pytest
-from hypothesis import assume, given
+from hypothesis import given
 from hypothesis import strategies as st
 
 from api.errors import _ANSWERS, ApiError, cancelled, failed
+from api.media.load import MediaPart
 from api.models import Choice, listed, resolve
 from api.openai.decode import decode_body
+from api.openai.media import Place
 from api.openai.translate import translate
 from api.openai.wire import ChatRequest
 from shared.agents import AgentError, is_claude_model, parse_agents
 from shared.registry import AgentRecord, Registry, WorkerRecord
 from shared.runs import (
+    DocumentPart,
     ErrorKind,
     ImagePart,
     RunCancelled,
@@ -38,10 +43,15 @@ def body(**fields: Any) -> bytes:
     return msgspec.json.encode({"model": "a", "messages": HELLO} | fields)
 
 
-def translated(**fields: Any) -> RunRequest:
+def translated(*, media: Mapping[Place, MediaPart] = MappingProxyType({}), **fields: Any) -> RunRequest:
     request, _ = decode_body(body(**fields), ChatRequest)
     return translate(
-        request, Choice(agent="a", claude_model="opus"), tenant="default", request_id="req", history_limit=99
+        request,
+        Choice(agent="a", claude_model="opus"),
+        tenant="default",
+        request_id="req",
+        history_limit=99,
+        media=media,
     )
 
 
@@ -150,11 +160,10 @@ def test_a_body_that_is_no_json_object_is_refused(raw: bytes, code: str) -> None
             "invalid_value",
         ),
         ({"messages": [user([{"type": "input_audio"}])]}, "messages[0].content[0]", "unsupported_value"),
-        ({"messages": [user([{"type": "file"}])]}, "messages[0].content[0]", "unsupported_value"),
         (
-            {"messages": [user([{"type": "image_url", "image_url": {"url": "https://x/y.png"}}])]},
-            "messages[0].content[0].image_url.url",
-            "invalid_image_url",
+            {"messages": [user([{"type": "file"}])]},
+            "messages[0].content[0].file",
+            "missing_required_parameter",
         ),
         ({"tools": [function("a b")]}, "tools[0].function.name", "invalid_value"),
         ({"tools": [function("f"), function("f")]}, "tools", "invalid_value"),
@@ -226,6 +235,7 @@ def test_a_plain_request() -> None:
 
 def test_a_conversation_with_everything_in_it() -> None:
     request = translated(
+        media={(2, 1): ImagePart("image/png", "aGk="), (9, 0): DocumentPart("text/plain", "x", "x.md")},
         messages=[
             {"role": "system", "content": "Be brief."},
             user("Hi"),
@@ -241,8 +251,8 @@ def test_a_conversation_with_everything_in_it() -> None:
             assistant(
                 [{"type": "text", "text": "So."}, {"type": "refusal", "refusal": "No."}], refusal="Never."
             ),
-            user(" spaces stay "),
-        ]
+            user([{"type": "file", "file": {}}, {"type": "text", "text": " spaces stay "}]),
+        ],
     )
     assert request.system == "Be brief.\n\nBe\nkind."
     assert request.history == (
@@ -257,7 +267,7 @@ def test_a_conversation_with_everything_in_it() -> None:
         ),
         Turn("assistant", (TextPart("So."), TextPart("No."), TextPart("Never."))),
     )
-    assert request.prompt == (TextPart(" spaces stay "),)
+    assert request.prompt == (DocumentPart("text/plain", "x", "x.md"), TextPart(" spaces stay "))
 
 
 IMAGE = "data:image/png;base64,aGk="
@@ -294,14 +304,6 @@ def test_every_word_arrives_once_in_order_and_sides_alternate(
     system = ["\n".join(pieces(content)) for role, content in said if role in {"system", "developer"}]
     assert (request.system or "") == "\n\n".join(text for text in system if text)
     assert decode_request(encode_request(request)) == request
-
-
-@given(st.binary(max_size=40))
-def test_only_images_in_the_body_itself_are_taken(data: bytes) -> None:
-    text = data.decode("latin-1")
-    assume(text.strip())
-    url = {"type": "image_url", "image_url": {"url": text}}
-    assert refused(messages=[user([url])]) == ("messages[0].content[0].image_url.url", "invalid_image_url")
 
 
 @pytest.mark.parametrize(

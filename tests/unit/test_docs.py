@@ -15,6 +15,7 @@ import msgspec
 import pytest
 from litestar.handlers import HTTPRouteHandler
 from msgspec.inspect import (
+    BoolType,
     CustomType,
     FloatType,
     IntType,
@@ -162,6 +163,8 @@ def _default(field: Any) -> str:
     value = field.default
     if value in (None, ()):
         return "none"
+    if isinstance(value, bool):
+        return f"`{str(value).lower()}`"
     return f"`{value:g}`" if isinstance(value, float) else f"`{value}`"
 
 
@@ -173,8 +176,10 @@ def _type(shape: Type) -> str:
             words = "seconds > 0"
         case LiteralType(values=values):
             words = "one of " + ", ".join(f"`{value}`" for value in values)
-        case VarTupleType():
-            words = "list of texts"
+        case BoolType():
+            words = "true or false"
+        case VarTupleType(item_type=item):
+            words = "list of paths" if isinstance(item, CustomType) else "list of texts"
         case UnionType(types=types):
             words = _type(types[0])
         case _:

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 from shared.agents import Agent
 from shared.runs import (
+    DocumentPart,
     ImagePart,
     Part,
     RunRequest,
@@ -183,6 +184,8 @@ def test_scratch_directories_are_private_and_never_shared(tmp_path: Path) -> Non
 PARTS: list[Part] = [
     TextPart('multi\nline \u2028 "quoted" \x00 🙂'),
     ImagePart("image/png", "aGk="),
+    DocumentPart("application/pdf", "JVBERi0=", "a.pdf"),
+    DocumentPart("text/plain", "plain"),
     ToolUsePart("t1", "f", {"a": [1, None]}),
     ToolResultPart("t1", "42", is_error=True),
 ]
@@ -192,6 +195,12 @@ def test_parts_become_the_models_blocks() -> None:
     assert content_of(PARTS) == [
         {"type": "text", "text": 'multi\nline \u2028 "quoted" \x00 🙂'},
         {"type": "image", "source": {"type": "base64", "media_type": "image/png", "data": "aGk="}},
+        {
+            "type": "document",
+            "source": {"type": "base64", "media_type": "application/pdf", "data": "JVBERi0="},
+            "title": "a.pdf",
+        },
+        {"type": "document", "source": {"type": "text", "media_type": "text/plain", "data": "plain"}},
         {"type": "tool_use", "id": "t1", "name": "f", "input": {"a": [1, None]}},
         {"type": "tool_result", "tool_use_id": "t1", "content": "42", "is_error": True},
     ]

@@ -1,15 +1,12 @@
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from pathlib import Path
 
 import msgspec
 import pytest
 
 from shared.settings import Settings
 from shared.settings_sources import SettingsError, load_settings, to_environment, without_settings
-
-if TYPE_CHECKING:
-    from pathlib import Path
 
 
 def test_nothing_given_means_defaults(tmp_path: Path) -> None:
@@ -57,11 +54,22 @@ def test_lists_and_paths_in_text(tmp_path: Path) -> None:
         "BACKLINE_AGENTS": "a, name=b/c ,",
         "BACKLINE_DATA_DIR": "data",
         "BACKLINE_RUN_TIMEOUT_S": "2.5",
+        "BACKLINE_MEDIA_ROOTS": "pictures, /srv/files",
+        "BACKLINE_FETCH_PRIVATE": "true",
     }
     settings = load_settings({}, environ, tmp_path).settings
     assert settings.agents == ("a", "name=b/c")
     assert settings.data_dir == tmp_path / "data"
     assert settings.run_timeout_s == 2.5
+    assert settings.media_roots == (tmp_path / "pictures", Path("/srv/files"))
+    assert settings.fetch_private is True
+    assert load_settings({}, to_environment(settings), tmp_path).settings == settings
+
+
+@pytest.mark.parametrize("value", ["yes", "2", "on"])
+def test_a_switch_is_true_or_false(tmp_path: Path, value: str) -> None:
+    with pytest.raises(SettingsError, match="must be true or false"):
+        load_settings({}, {"BACKLINE_FETCH_PRIVATE": value}, tmp_path)
 
 
 def test_a_config_file_may_stand_elsewhere(tmp_path: Path) -> None:

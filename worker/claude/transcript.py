@@ -12,7 +12,16 @@ from uuid import uuid4
 
 import msgspec
 
-from shared.runs import ImagePart, Part, RunRequest, TextPart, ToolResultPart, ToolUsePart, Turn
+from shared.runs import (
+    DocumentPart,
+    ImagePart,
+    Part,
+    RunRequest,
+    TextPart,
+    ToolResultPart,
+    ToolUsePart,
+    Turn,
+)
 
 _TIMESTAMP = "2026-01-01T00:00:00.000Z"
 """Any will do: the CLI asks for one and sends none to the model."""
@@ -106,7 +115,16 @@ def _block(part: Part) -> dict[str, Any]:
             return {"type": "text", "text": text}
         case ImagePart(media_type=media_type, data=data):
             return {"type": "image", "source": {"type": "base64", "media_type": media_type, "data": data}}
+        case DocumentPart():
+            return _document(part)
         case ToolUsePart(id=id_, name=name, input=input_):
             return {"type": "tool_use", "id": id_, "name": name, "input": input_}
         case ToolResultPart(tool_use_id=tool_use_id, text=text, is_error=is_error):
             return {"type": "tool_result", "tool_use_id": tool_use_id, "content": text, "is_error": is_error}
+
+
+def _document(part: DocumentPart) -> dict[str, Any]:
+    kind = "text" if part.media_type == "text/plain" else "base64"
+    source = {"type": kind, "media_type": part.media_type, "data": part.data}
+    named = {"title": part.title} if part.title else {}
+    return {"type": "document", "source": source, **named}
