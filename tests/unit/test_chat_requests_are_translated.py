@@ -173,7 +173,7 @@ def test_a_body_that_is_no_json_object_is_refused(raw: bytes, code: str) -> None
             "invalid_function_parameters",
         ),
         (
-            {"tools": [function("f", {"type": "objekt"})]},
+            {"tools": [function("f", {"type": "nothing"})]},
             "tools[0].function.parameters",
             "invalid_function_parameters",
         ),
