@@ -24,13 +24,12 @@ from api.media.fetch import Fetcher
 from api.media.load import Media
 from api.openai.answer import envelope_of
 from api.openai.chat import create_chat_completion
+from api.openai.conversation_items import create_items, delete_item, list_items, retrieve_item
 from api.openai.conversations import (
     create_conversation,
     delete_conversation,
     list_conversations,
-    list_items,
     retrieve_conversation,
-    retrieve_item,
     update_conversation,
 )
 from api.openai.models import list_models, retrieve_model
@@ -45,8 +44,11 @@ from api.openai.stored import (
 from api.projects import create_project, delete_project, list_projects, retrieve_project
 from api.runs import Runs
 from api.sessions import create_session, delete_session, list_sessions, retrieve_session, session_stats
+from api.working_copies import Projects
+from shared.added_items import AddedItems
 from shared.conversations import ConversationStore
 from shared.event_tail import EventHub
+from shared.projects import ProjectStore
 from shared.redis import connect
 from shared.registry import CachedRegistry, RegistryStore
 from shared.run_store import RunStore
@@ -76,7 +78,9 @@ ROUTES: list[ControllerRouterHandler] = [
     update_conversation,
     delete_conversation,
     list_items,
+    create_items,
     retrieve_item,
+    delete_item,
     list_sessions,
     create_session,
     session_stats,
@@ -103,11 +107,13 @@ def create_app(settings: Settings, drain: Drain) -> Litestar:
     fetcher = Fetcher(with_private=settings.fetch_private)
     conversations = Conversations(
         ConversationStore(redis, settings.session_ttl_s),
+        AddedItems(redis, settings.session_ttl_s),
         TranscriptStore(redis, ttl_s=settings.session_ttl_s, max_bytes=settings.max_transcript_bytes),
         registry,
     )
 
     completions = ObjectStore(redis, "completion", StoredCompletion, settings.completion_ttl_s)
+    projects = Projects(ProjectStore(redis), registry, most=settings.max_projects)
 
     @asynccontextmanager
     async def lifespan(_: Litestar) -> AsyncGenerator[None, None]:
@@ -128,6 +134,7 @@ def create_app(settings: Settings, drain: Drain) -> Litestar:
             "conversations": _given(conversations),
             "completions": _given(completions),
             "media": _given(Media(fetcher, settings)),
+            "projects": _given(projects),
             "tenant": _given(_TENANT),
             "settings": _given(settings),
             "drain": _given(drain),

@@ -2,12 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import msgspec
 
 from api.errors import ApiError
+from shared import redis_keys as keys
+from shared.added_items import (
+    MOST_BYTES,
+    MOST_ITEMS,
+    AddedItem,
+    AddedItems,
+    Rewrite,
+    TooManyItemsError,
+)
 from shared.conversations import (
     ConversationStore,
     Order,
@@ -47,9 +56,14 @@ class Conversations:
     """
 
     def __init__(
-        self, store: ConversationStore, transcripts: TranscriptStore, registry: CachedRegistry
+        self,
+        store: ConversationStore,
+        added: AddedItems,
+        transcripts: TranscriptStore,
+        registry: CachedRegistry,
     ) -> None:
         self._store = store
+        self._added = added
         self._transcripts = transcripts
         self._registry = registry
 
@@ -69,10 +83,10 @@ class Conversations:
         record = await self._store.session(tenant, reserved.session if reserved else session_id)
         return await self._thread_of(tenant, record, session_id, param)
 
-    async def newest(self, tenant: str, agent: str) -> Thread:
-        """The session that was used last with an agent; raises `ApiError` 404 when there is none."""
+    async def newest(self, tenant: str, agent: str, project: str = "") -> Thread:
+        """The session used last with an agent, or in a project; raises `ApiError` 404 when there is none."""
         param = "claude_options.continue"
-        record = await self._store.newest_session(tenant, agent)
+        record = await self._store.newest_session(tenant, keys.place(agent, project))
         if record is None:
             said = f"There is no session with {agent!r} to continue."
             raise ApiError(404, said, param=param, code="session_not_found")
@@ -132,6 +146,42 @@ class Conversations:
             return []
         key = transcript_key(tenant, record.agent, record.session)
         return await self._transcripts.load_until(key, record.head) or []
+
+    async def waiting(self, tenant: str, conversation_id: str) -> list[AddedItem]:
+        """The items that wait for a conversation's next turn, oldest first."""
+        return await self._added.waiting(tenant, conversation_id)
+
+    async def add(self, tenant: str, conversation_id: str, items: Sequence[AddedItem]) -> None:
+        """Add items for a conversation's next turn; raises `ApiError` 404, and 400 for too many."""
+        try:
+            is_added = await self._added.add(tenant, conversation_id, items)
+        except TooManyItemsError as error:
+            said = f"At most {MOST_ITEMS} items of {MOST_BYTES} bytes together can wait for the next turn."
+            raise ApiError(400, said, param="items", code="too_many_items") from error
+        if not is_added:
+            raise conversation_not_found(conversation_id)
+
+    async def take_back(self, tenant: str, conversation_id: str, item_id: str) -> bool:
+        """Remove an item that waits for the next turn; `False` when none of this id does."""
+        return await self._added.remove(tenant, conversation_id, item_id)
+
+    async def rewrite(
+        self, tenant: str, record: Record, entries: Sequence[Mapping[str, Any]], now: Rewrite
+    ) -> None:
+        """Put a conversation into a new session that holds `entries`, and delete the one it was in.
+
+        Raises `ApiError` 409 when a turn has moved the conversation on meanwhile.
+        """
+        key = transcript_key(tenant, record.agent, now.session)
+        if entries:
+            await self._transcripts.append(key, entries)
+        if not await self._added.rewrite(tenant, record, now):
+            await self._transcripts.delete(key)
+            said = "A turn has ended in this conversation meanwhile. Try again."
+            raise ApiError(409, said, type="conflict_error", code="conversation_moved", is_retryable=True)
+        session = await self._store.session(tenant, record.session)
+        if session is not None and session.conversation == record.id:
+            await self._delete_session(tenant, session)
 
     async def is_live(self, record: Record) -> bool:
         """Whether a worker has the conversation in a process."""

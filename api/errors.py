@@ -102,6 +102,19 @@ def cancelled(event: RunCancelled, run_id: str) -> ApiError:
     )
 
 
+def project_unavailable(project_id: str) -> ApiError:
+    """No live worker has the files of a project; one that has them may come back."""
+    return ApiError(
+        503,
+        f"No live worker has the files of the project {project_id!r} right now.",
+        type="service_unavailable_error",
+        code="project_unavailable",
+        param="project_id",
+        retry_after_s=5.0,
+        is_retryable=True,
+    )
+
+
 def unavailable(message: str, *, retry_after_s: float = 2.0) -> ApiError:
     """Nothing was accepted; it may be tried again."""
     return ApiError(

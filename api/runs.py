@@ -11,7 +11,7 @@ import msgspec
 import structlog
 from redis.exceptions import RedisError
 
-from api.errors import ApiError
+from api.errors import ApiError, project_unavailable
 from shared.event_tail import EventHub
 from shared.prefix import prefix_of
 from shared.registry import CachedRegistry
@@ -47,6 +47,7 @@ class AcceptedRun(msgspec.Struct, frozen=True):
     id: str
     agent: str
     created: int
+    project: str = ""
 
 
 class Runs:
@@ -61,11 +62,11 @@ class Runs:
 
     async def submit(self, request: RunRequest) -> AcceptedRun:
         """Queue a run; raises `ApiError` when no worker serves its agent or the queue is full."""
-        await self._require_worker(request.agent)
+        await self._require_worker(request)
         run_id = new_run_id()
         ttl_s = self._settings.queue_timeout_s + (request.timeout_s or self._settings.run_timeout_s)
         try:
-            if request.history:
+            if request.history and not request.session:
                 request = msgspec.structs.replace(request, prefix=prefix_of(request))
             submitted = await self._store.submit(
                 run_id, request, queue_limit=self._settings.queue_limit, ttl_s=ttl_s
@@ -83,7 +84,12 @@ class Runs:
                 is_retryable=True,
             ) from error
         _log.info("run_submitted", run_id=run_id, agent=request.agent, waiting=submitted.waiting)
-        return AcceptedRun(id=run_id, agent=request.agent, created=submitted.created_ms // 1000)
+        return AcceptedRun(
+            id=run_id,
+            agent=request.agent,
+            created=submitted.created_ms // 1000,
+            project=request.project,
+        )
 
     async def follow(self, run: AcceptedRun, *, tick_s: float) -> AsyncGenerator[list[LoggedEvent], None]:
         """Yield the run's events in batches to its terminal one, and an empty batch in every pause.
@@ -149,9 +155,14 @@ class Runs:
         reason = event.reason if isinstance(event, RunCancelled) else "stopped"
         await self._store.stop(run.id, run.agent, event, reason)
 
-    async def _require_worker(self, agent: str) -> None:
-        registry = await self._registry.look()
-        if agent not in registry.served and agent not in (await self._registry.look(fresh=True)).served:
+    async def _require_worker(self, request: RunRequest) -> None:
+        agent, project = request.agent, request.project
+        if (await self._registry.look()).serves(agent, project):
+            return
+        registry = await self._registry.look(fresh=True)
+        if project and registry.serves(agent, "") and not registry.serves(agent, project):
+            raise project_unavailable(project)
+        if not registry.serves(agent, project):
             raise ApiError(
                 503,
                 f"No worker serves the agent {agent!r} right now.",
@@ -174,12 +185,17 @@ class Runs:
         ):
             said = f"No worker was free within {self._settings.queue_timeout_s:g} s."
             await self._stop(run, RunFailed(error=RunError(ErrorKind.QUEUE_TIMEOUT, said)))
-        elif status.is_held or status.state.is_terminal or run.agent in (await self._registry.look()).served:
+        elif status.is_held or status.state.is_terminal or await self._is_served(run):
             guard.was_served()
         elif guard.is_unserved():
             kind = ErrorKind.WORKER_LOST if status.attempt else ErrorKind.AGENT_UNAVAILABLE
             said = f"The last worker of the agent {run.agent!r} has left."
+            if run.project:
+                said = f"The last worker that has the files of the project {run.project!r} has left."
             await self._stop(run, RunFailed(error=RunError(kind, said, _RETRY_WHEN_UNSERVED_S)))
+
+    async def _is_served(self, run: AcceptedRun) -> bool:
+        return (await self._registry.look()).serves(run.agent, run.project)
 
 
 def _lost_sight_of(run: AcceptedRun) -> ApiError:

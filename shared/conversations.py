@@ -41,6 +41,7 @@ class Record(msgspec.Struct, frozen=True, kw_only=True):
     created_ms: int
     updated_ms: int
     agent: str = ""
+    project: str = ""
     model: str | None = None
     system: str | None = None
     prefix: str = ""
@@ -127,9 +128,9 @@ class ConversationStore:
             return None
         return await self._read(keys.session(tenant, session_id), session_id)
 
-    async def newest_session(self, tenant: str, agent: str) -> Record | None:
-        """The session that the tenant used last with an agent."""
-        page = await self.sessions(tenant, agent=agent, limit=1)
+    async def newest_session(self, tenant: str, place: str) -> Record | None:
+        """The session that the tenant used last with an agent, or in a project (`redis_keys.place`)."""
+        page = await self.sessions(tenant, agent=place, limit=1)
         return page.records[0] if page.records else None
 
     async def is_kept(self, tenant: str, record: Record) -> bool:
@@ -191,6 +192,7 @@ class ConversationStore:
         """
         shared = {
             "agent": request.agent,
+            "project": request.project,
             "model": request.model or "",
             "system": request.system or "",
             "calls": ",".join(calls),
@@ -200,19 +202,21 @@ class ConversationStore:
             keys.prefix(prefix),
             keys.session(request.tenant, session),
             keys.sessions(request.tenant),
-            keys.sessions(request.tenant, request.agent),
+            keys.sessions(request.tenant, request.place),
             keys.conversation(request.tenant, request.conversation),
             keys.conversations(request.tenant),
+            keys.added_items(request.tenant, request.conversation),
         ]
         place = [session, head, prefix]
         origin = [request.conversation, request.session, request.head]
-        args = [self._ttl_ms, worker, *place, repr(cost_usd), *origin, *_flat(shared)]
+        told = "".join(f"{item} " for item in request.items)
+        args = [self._ttl_ms, worker, *place, repr(cost_usd), *origin, told, *_flat(shared)]
         return bool(await self._scripts("session_save", names, args))
 
     async def delete_conversation(self, tenant: str, conversation_id: str) -> None:
         """Delete a conversation's record; its session is another matter."""
         async with self._redis.pipeline(transaction=True) as pipe:
-            pipe.delete(keys.conversation(tenant, conversation_id))
+            pipe.delete(keys.conversation(tenant, conversation_id), keys.added_items(tenant, conversation_id))
             pipe.zrem(keys.conversations(tenant), conversation_id)
             await pipe.execute()
 
@@ -223,7 +227,7 @@ class ConversationStore:
             [
                 keys.session(tenant, record.id),
                 keys.sessions(tenant),
-                keys.sessions(tenant, record.agent),
+                keys.sessions(tenant, keys.place(record.agent, record.project)),
                 keys.prefix(record.prefix),
             ],
             [record.id, self._ttl_ms],
@@ -278,6 +282,7 @@ def _record(record_id: str, fields: Mapping[bytes, bytes]) -> Record | None:
         created_ms=int(text["created"]),
         updated_ms=int(text["updated"]),
         agent=text.get("agent", ""),
+        project=text.get("project", ""),
         model=text.get("model") or None,
         system=text.get("system") or None,
         prefix=text.get("prefix", ""),

@@ -1,8 +1,8 @@
 """A conversation's identity is what was said in it: a hash chain over its turns.
 
 Two requests whose histories hash alike go on from the same place, whoever sends them to whichever replica;
-an edited or regenerated turn is simply another prefix. Tenant, agent, model and system prompt are its root,
-so nobody reaches another's conversation by saying the same words.
+an edited or regenerated turn is simply another prefix. Tenant, agent or project, model and system prompt
+are its root, so nobody reaches another's conversation by saying the same words.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ def prefix_of(request: RunRequest) -> str:
     """The hash (hex) of all that was said before the prompt."""
     prefix = _hash(
         _encoder.encode(
-            (_VERSION, request.tenant, request.agent, request.model, (request.system or "").strip())
+            (_VERSION, request.tenant, request.place, request.model, (request.system or "").strip())
         )
     )
     for turn in request.history:
@@ -33,6 +33,8 @@ def prefix_of(request: RunRequest) -> str:
 def prefix_after(request: RunRequest, answer: str, calls: Sequence[ToolUsePart] = ()) -> str:
     """The hash (hex) that a client's next request will have, if it sends the answer back as it was shown."""
     prefix = bytes.fromhex(request.prefix or prefix_of(request))
+    for turn in request.added:
+        prefix = _extend(prefix, turn)
     prefix = _extend(prefix, Turn(role="user", parts=request.prompt))
     said = (TextPart(answer),) if answer.strip() or not calls else ()
     return _extend(prefix, Turn(role="assistant", parts=(*said, *calls))).hex()

@@ -25,6 +25,12 @@ RENEW_S = 2.0
 AGENTS_TTL_MS = 7 * 24 * 3_600_000
 DROP = "drop "
 """Before a session's id on a control channel: end the idle process that holds it."""
+MAKE = "make "
+"""Before an owner, a slash and a project's id on a control channel: copy the agent's directory for it."""
+REMOVE = "remove "
+"""Before the same: the project was deleted."""
+PROJECT_TTL_MS = 30 * 24 * 3_600_000
+"""A project's record outlives the last word of a worker that has its files, and its deletion, by as much."""
 RUN_SLACK_MS = 3_600_000
 """A run's record outlives its own deadlines by this much, so that a late reader still finds why it ended."""
 
@@ -49,13 +55,28 @@ def doorbell(agent: str) -> str:
     return f"backline:doorbell:{agent}"
 
 
+def place(agent: str, project: str) -> str:
+    """What a run's queue is named after: the agent, or the project it works in. No agent's name has a `:`."""
+    return f"project:{project}" if project else agent
+
+
+def project(owned_by: str, project_id: str) -> str:
+    """Hash: a project's record (`shared.projects`); of a deleted one only the field `gone`."""
+    return f"backline:project:{owned_by}:{project_id}"
+
+
+def projects(owned_by: str) -> str:
+    """Sorted set of project ids by when they were created (ms); `owned_by` is what `owner` gives."""
+    return f"backline:projects:{owned_by}"
+
+
 def worker(worker_id: str) -> str:
     """Record of a live worker."""
     return f"backline:worker:{worker_id}"
 
 
 def control(worker_id: str) -> str:
-    """Channel on which a worker hears the ids of runs to cancel, and of sessions to drop."""
+    """Channel on which a worker hears the ids of runs to cancel, of sessions to drop, and of projects."""
     return f"backline:control:{worker_id}"
 
 
@@ -74,6 +95,11 @@ def conversation(tenant: str, conversation_id: str) -> str:
     return f"backline:conversation:{owner(tenant)}:{conversation_id}"
 
 
+def added_items(tenant: str, conversation_id: str) -> str:
+    """List of items that a client added to a conversation and no turn has taken yet, each behind its id."""
+    return f"backline:added:{owner(tenant)}:{conversation_id}"
+
+
 def conversations(tenant: str) -> str:
     """Sorted set of a tenant's conversation ids by when they were last used (ms, Redis clock)."""
     return f"backline:conversations:{owner(tenant)}"
@@ -84,9 +110,9 @@ def session(tenant: str, session_id: str) -> str:
     return f"backline:session:{owner(tenant)}:{session_id}"
 
 
-def sessions(tenant: str, agent: str = "") -> str:
-    """Sorted set of a tenant's session ids, all or one agent's, by when they were last used (ms)."""
-    return f"backline:sessions:{owner(tenant)}:{agent}"
+def sessions(tenant: str, of: str = "") -> str:
+    """Sorted set of a tenant's session ids, all or those of one `place`, by when they were last used (ms)."""
+    return f"backline:sessions:{owner(tenant)}:{of}"
 
 
 def stored(kind: str, tenant: str, object_id: str) -> str:

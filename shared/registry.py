@@ -29,7 +29,8 @@ class AgentRecord(msgspec.Struct, frozen=True):
 class WorkerRecord(msgspec.Struct, frozen=True):
     """A live worker: its agents in the operator's order, its slots and how many are busy.
 
-    `live` is how many conversations it keeps in idle processes.
+    `live` is how many conversations it keeps in idle processes, `projects` the ids of the projects whose
+    files it has.
     """
 
     id: str
@@ -39,6 +40,7 @@ class WorkerRecord(msgspec.Struct, frozen=True):
     busy: int
     cli_version: str
     live: int = 0
+    projects: tuple[str, ...] = ()
 
 
 class Registry(msgspec.Struct, frozen=True):
@@ -51,6 +53,12 @@ class Registry(msgspec.Struct, frozen=True):
     def served(self) -> tuple[str, ...]:
         """Names of agents that at least one live worker serves, in the first worker's order."""
         return tuple(dict.fromkeys(name for worker in self.workers for name in worker.agents))
+
+    def serves(self, agent: str, project: str) -> bool:
+        """Whether a live worker takes runs of an agent, and has the files of a project if one is named."""
+        return any(
+            agent in worker.agents and (not project or project in worker.projects) for worker in self.workers
+        )
 
 
 class RegistryStore:

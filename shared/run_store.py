@@ -98,14 +98,14 @@ class RunStore:
         job = serialize_job(JOB_FUNCTION, (run_id,), {}, None, 0, serializer=msgspec.msgpack.encode)
         status, created_ms, waiting = await self._scripts(
             "submit",
-            [keys.run(run_id), keys.job(run_id), keys.queue(request.agent), keys.prefix(request.prefix)],
+            [keys.run(run_id), keys.job(run_id), keys.queue(request.place), keys.prefix(request.prefix)],
             [
                 run_id,
                 encode_request(request),
                 job,
                 queue_limit,
                 int(ttl_s * 1000) + keys.RUN_SLACK_MS + self._retention_ms,
-                keys.doorbell(request.agent),
+                keys.doorbell(request.place),
                 keys.worker(""),
                 keys.own_queue(""),
                 keys.doorbell("@"),

@@ -13,6 +13,8 @@ from typing import Any, Literal
 
 import msgspec
 
+from shared.redis_keys import place
+
 REQUEST_VERSION = 1
 
 
@@ -135,8 +137,9 @@ class LaunchOptions(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=Tru
 class RunRequest(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """All that a worker needs to know to run one turn of an agent.
 
-    `prompt` is the newest user message, `history` the turns before it, `system` is appended to the agent's
-    own system prompt. `model` is a Claude model or alias (`None`: the agent's own choice).
+    `prompt` is the newest user message, `history` the turns before it (with a `session`: those it does not
+    hold yet), `system` is appended to the agent's own system prompt. `model` is a Claude model or alias
+    (`None`: the agent's own choice).
     """
 
     agent: str
@@ -156,11 +159,25 @@ class RunRequest(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """The one session to go on from: the history is what it holds up to `head`, and nothing else will do."""
     head: str = ""
     """Id of the session's transcript entry to go on from; empty when only a live process can hold it."""
+    items: tuple[str, ...] = ()
+    """Ids of the conversation's added items that this turn tells the model, in `history` and `prompt`."""
+    project: str = ""
+    """Id of the working copy to run in; empty for the agent's own directory."""
     version: int = REQUEST_VERSION
     tools: tuple[ClientTool, ...] = ()
     tool_choice: ToolChoice = ToolChoice()
     output: JsonOutput | None = None
     options: LaunchOptions = LaunchOptions()
+
+    @property
+    def place(self) -> str:
+        """What the run's queue is named after, and where its conversation belongs."""
+        return place(self.agent, self.project)
+
+    @property
+    def added(self) -> tuple[Turn, ...]:
+        """Turns that the session to go on from does not hold yet; without a session `history` is all."""
+        return self.history if self.session else ()
 
 
 class RunState(StrEnum):

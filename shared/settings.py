@@ -61,6 +61,8 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     """A process beyond this is not kept for another turn."""
     max_turns_per_process: Count = 50
     """A process is not kept beyond this many turns."""
+    max_project_bytes: Count = 256 * 1024 * 1024
+    """What the working copy of an agent's directory may hold when a project is made; its files: 20,000."""
     session_idle_s: Seconds = 900.0
     """A live conversation that says nothing for this long leaves its process; its transcript stays."""
     session_ttl_s: Seconds = 7 * 24 * 3600.0
@@ -83,6 +85,8 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     """How long the status line waits for the first output, so that an early failure has its own status."""
     keepalive_s: Seconds = 10.0
     """The longest silence on an open stream before a comment is sent."""
+    max_projects: Count = 100
+    """Projects a tenant may have at a time."""
     history_limit: Count = 2000
     """Messages a request may have."""
     max_body_bytes: Count = 32 * 1024 * 1024

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable, Mapping
+from typing import Any
 
 import structlog
 from redis.asyncio import Redis
@@ -12,6 +13,7 @@ from redis.exceptions import RedisError
 from shared import redis_keys as keys
 from shared.agents import Agent
 from shared.event_writer import EventWriter
+from shared.projects import directory_of
 from shared.run_store import Attempt, Claim, RunStore, UnreadableRunError
 from shared.runs import (
     ErrorKind,
@@ -20,6 +22,7 @@ from shared.runs import (
     RunError,
     RunEvent,
     RunFailed,
+    RunRequest,
     TerminalEvent,
     decode_event,
 )
@@ -27,6 +30,7 @@ from shared.settings import Settings
 from worker.turn import Stop, Turns
 
 _FINISH_RETRY_S = 0.5
+_LEAVE_S = 5.0
 
 _log = structlog.get_logger(__name__)
 
@@ -52,11 +56,22 @@ class Executor:
         self._settings = settings
         self._worker_id = worker_id
         self._stops: dict[str, Stop] = {}
+        self._projects: dict[str, tuple[str, asyncio.Task[Any] | None]] = {}
 
     def cancel(self, run_id: str) -> None:
         """Cancel a run if it is under way here."""
         if run_id in self._stops:
             self._stops[run_id].ask(RunCancelled(reason="The client cancelled the run."))
+
+    async def leave(self, project: str) -> None:
+        """Cancel the runs in a project that was deleted, and wait, within a bound, until they have ended."""
+        ending: list[asyncio.Task[Any]] = []
+        for run_id, (place, task) in self._projects.items():
+            if place == project and task is not None:
+                self._stops[run_id].ask(RunCancelled(reason="The project was deleted."))
+                ending.append(task)
+        if ending:
+            await asyncio.wait(ending, timeout=_LEAVE_S)
 
     async def execute(self, claim: Claim) -> None:
         """Run what was claimed. Raises `redis.RedisError` when the run cannot even begin: it stays queued."""
@@ -72,6 +87,8 @@ class Executor:
         )
         _log.info("run_started", agent=attempt.request.agent, waited_s=round(attempt.waited_s, 3))
         stop = self._stops[claim.run_id] = Stop()
+        if attempt.request.project:
+            self._projects[claim.run_id] = attempt.request.project, asyncio.current_task()
         try:
             refusal = await self._refuse(attempt)
             if refusal is not None:
@@ -82,6 +99,7 @@ class Executor:
                 await self._turn(claim, attempt, stop)
         finally:
             del self._stops[claim.run_id]
+            self._projects.pop(claim.run_id, None)
 
     async def give_up(self, claim: Claim) -> None:
         """End a run whose every start ended without a word."""
@@ -99,6 +117,9 @@ class Executor:
         if attempt.request.agent not in self._agents:
             said = f"This worker does not serve {attempt.request.agent!r}."
             return RunFailed(error=RunError(ErrorKind.AGENT_UNAVAILABLE, said))
+        if not self._has_files(attempt.request):
+            said = "The project was deleted, or its files are not on this worker."
+            return RunFailed(error=RunError(ErrorKind.AGENT_UNAVAILABLE, said))
         if attempt.cancel:
             return RunCancelled(reason=attempt.cancel)
         if attempt.number == 1 and attempt.waited_s > self._settings.queue_timeout_s:
@@ -108,6 +129,14 @@ class Executor:
             said = "The worker was lost after the answer had begun; a second try would say something else."
             return RunFailed(error=RunError(ErrorKind.WORKER_LOST, said))
         return None
+
+    def _has_files(self, request: RunRequest) -> bool:
+        if not request.project:
+            return True
+        try:
+            return directory_of(self._settings.data_dir, request.tenant, request.project).is_dir()
+        except ValueError:
+            return False
 
     async def _turn(self, claim: Claim, attempt: Attempt, stop: Stop) -> None:
         reporter = _Reporter(self._writer, attempt, lambda event: self._end(claim, attempt.number, event))

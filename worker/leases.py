@@ -8,7 +8,7 @@ queue entry in one step), one task renews, and clean-up touches only what is sti
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Coroutine, Mapping
+from collections.abc import Callable, Coroutine, Mapping, Sequence
 from contextlib import suppress
 from itertools import count
 from typing import TYPE_CHECKING, Any, cast
@@ -76,7 +76,8 @@ class LeaseWorker(Worker):
         )
         self._store = store
         self._worker_id = worker_id
-        self._queues = {keys.queue(agent): agent for agent in agents}
+        self._places = agents
+        self._projects: tuple[str, ...] = ()
         self._execute = execute
         self._give_up = give_up
         self._claims: dict[str, Claim] = {}
@@ -91,6 +92,11 @@ class LeaseWorker(Worker):
     def ring(self) -> None:
         """Look at the queues now."""
         self._doorbell.set()
+
+    def serve(self, projects: Sequence[str]) -> None:
+        """Claim from now on the runs in these projects too, after those of the agents themselves."""
+        self._projects = tuple(keys.place("", project) for project in projects)
+        self.ring()
 
     async def work(self) -> None:
         """Claim and run until cancelled, over lost connections; runs under way are not disturbed by them."""
@@ -133,7 +139,7 @@ class LeaseWorker(Worker):
         claim = self._claims.pop(job_id, None)
         if claim is not None:
             with suppress(RedisError, OSError):  # the lease lapses by itself
-                await self._store.release(claim, self._queues[claim.queue], counts=finish)
+                await self._store.release(claim, claim.queue.removeprefix(keys.queue("")), counts=finish)
 
     async def finish_failed_job(self, job_id: str, *_: Any) -> None:
         """End a run that ARQ will not start (again)."""
@@ -156,7 +162,8 @@ class LeaseWorker(Worker):
         free = self.max_jobs - self.job_counter
         if self.allow_pick_jobs and free > 0:
             token = f"{self._worker_id}:{next(self._claim_numbers)}"
-            claimed = await self._store.claim(list(self._queues), token, free, worker_id=self._worker_id)
+            queues = [keys.queue(place) for place in (*self._places, *self._projects)]
+            claimed = await self._store.claim(queues, token, free, worker_id=self._worker_id)
             for claim in claimed.claims:
                 self._start(claim)
             if claimed.next_due_s is not None:

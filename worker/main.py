@@ -19,6 +19,7 @@ from redis.exceptions import RedisError
 from shared import redis_keys as keys
 from shared.agents import Agent, parse_agents
 from shared.event_writer import EventWriter
+from shared.projects import ProjectStore
 from shared.redis import connect
 from shared.registry import RegistryStore, WorkerRecord, describe
 from shared.run_store import RunStore
@@ -29,10 +30,12 @@ from shared.telemetry import configure_logs
 from worker.claude.home import Homes
 from worker.claude.launch import CREDENTIALS, CliNotFoundError, Launcher, find_cli
 from worker.claude.live import LiveProcess
+from worker.claude.process import CliNotStartedError
 from worker.execute import Executor
 from worker.leases import LeaseWorker
 from worker.pool import Owner, Pool
 from worker.processes import Processes
+from worker.projects import WorkingCopies, working_copy
 from worker.sessions import Sessions
 from worker.turn import Turns
 
@@ -112,6 +115,12 @@ class _Worker:
         )
         self._registry = RegistryStore(self._redis)
         self._drops: asyncio.Queue[str] = asyncio.Queue()
+        self._homes = homes
+        self._copies = WorkingCopies(
+            settings, by_name, ProjectStore(self._redis), changed=self._serve_projects, leave=self._leave
+        )
+        self._doorbells: frozenset[str] = frozenset()
+        self._subscriber = Subscriber(self._redis, self._on_message, lambda _: self._leases.ring())
 
     async def run(self) -> None:
         stop = asyncio.Event()
@@ -131,8 +140,7 @@ class _Worker:
             await self._redis.aclose()
 
     async def _work_until(self, stop: asyncio.Event) -> None:
-        subscriber = Subscriber(self._redis, self._on_message, lambda _: self._leases.ring())
-        subscriber.add(
+        self._subscriber.add(
             [
                 keys.control(self._id),
                 keys.doorbell(f"@{self._id}"),
@@ -142,12 +150,13 @@ class _Worker:
         async with asyncio.TaskGroup() as group:
             parts = [
                 self._writer.run(),
-                subscriber.run(),
+                self._subscriber.run(),
                 self._announce(),
                 self._leases.renew(self._executor.cancel),
                 self._leases.work(),
                 self._pool.run(),
                 self._drop(),
+                self._copies.run(),
             ]
             tasks = [group.create_task(part) for part in parts]
             _log.info("worker_ready", worker=self._id, agents=[a.name for a in self._agents])
@@ -158,11 +167,32 @@ class _Worker:
             await end_tasks(tasks)
 
     async def _spare(self, owner: Owner) -> LiveProcess:
-        return await self._processes.spare(owner, self._by_name[owner.agent])
+        agent = working_copy(self._by_name[owner.agent], self._settings.data_dir, owner.tenant, owner.project)
+        if not agent.directory.is_dir():
+            raise CliNotStartedError("The working directory is not there.")
+        return await self._processes.spare(owner, agent)
+
+    async def _serve_projects(self) -> None:
+        """Take the runs in the projects that are now held, and only those; and say so at once."""
+        doorbells = frozenset(keys.doorbell(keys.place("", project)) for project in self._copies.held)
+        if new := doorbells - self._doorbells:
+            self._subscriber.add(new)
+        for old in self._doorbells - doorbells:
+            self._subscriber.remove(old)
+        self._doorbells = doorbells
+        self._leases.serve(self._copies.held)
+        await self._registry.announce(self._record(), [describe(agent) for agent in self._agents])
+
+    async def _leave(self, project: str) -> None:
+        await self._executor.leave(project)
+        await self._pool.leave(project)
+        await asyncio.to_thread(self._homes.forget, project)
 
     def _on_message(self, channel: bytes, data: bytes) -> None:
         if channel == keys.control(self._id).encode():
             wish = data.decode()
+            if self._copies.hear(wish):
+                return
             if wish.startswith(keys.DROP):
                 self._drops.put_nowait(wish.removeprefix(keys.DROP))
             else:
@@ -179,20 +209,24 @@ class _Worker:
     async def _announce(self) -> None:
         records = [describe(agent) for agent in self._agents]
         while True:
-            record = WorkerRecord(
-                id=self._id,
-                host=socket.gethostname(),
-                agents=tuple(agent.name for agent in self._agents if self._leases.allow_pick_jobs),
-                slots=self._settings.slots,
-                busy=self._leases.busy,
-                live=self._pool.live_count,
-                cli_version=self._cli_version,
-            )
             try:
-                await self._registry.announce(record, records)
+                await self._registry.announce(self._record(), records)
             except (RedisError, OSError) as error:
                 _log.warning("announce_failed", error=str(error))
             await asyncio.sleep(keys.RENEW_S)
+
+    def _record(self) -> WorkerRecord:
+        is_taking = self._leases.allow_pick_jobs
+        return WorkerRecord(
+            id=self._id,
+            host=socket.gethostname(),
+            agents=tuple(agent.name for agent in self._agents if is_taking),
+            slots=self._settings.slots,
+            busy=self._leases.busy,
+            live=self._pool.live_count,
+            cli_version=self._cli_version,
+            projects=self._copies.held if is_taking else (),
+        )
 
 
 def _version_of(cli: Path) -> str:

@@ -44,16 +44,17 @@ Forget = Callable[[str], Awaitable[None]]
 
 
 class Owner(NamedTuple):
-    """Processes are never shared across tenants or agents, or started otherwise than asked for."""
+    """Processes are never shared across tenants, agents or projects, or started otherwise than asked for."""
 
     tenant: str
     agent: str
     options: LaunchOptions = LaunchOptions()
+    project: str = ""
 
     @property
     def is_usual(self) -> bool:
         """Whether there should be a spare process even when none was asked for of late."""
-        return self.tenant == "default" and self.options == LaunchOptions()
+        return self.tenant == "default" and self.options == LaunchOptions() and not self.project
 
 
 class Pool:
@@ -113,7 +114,7 @@ class Pool:
     def adopt(self, process: LiveProcess, owner: Owner) -> None:
         """Note whose a process is, and what its agent's directory was when it was spawned."""
         self._owners[process] = owner
-        self._fingerprints[process] = self._now.of(self._agents[owner.agent].directory)
+        self._fingerprints[process] = self._now.of(process.launch.cwd)
 
     def keep(self, process: LiveProcess) -> bool:
         """Keep a process whose turn is over for the next one; `False` when it is better ended."""
@@ -170,6 +171,19 @@ class Pool:
         await asyncio.gather(*(self._end(process) for process in found))
         return len(found)
 
+    async def leave(self, project: str) -> None:
+        """End the idle processes of a project, and keep none ready for it."""
+        for owner in [owner for owner in self._claims if owner.project == project]:
+            del self._claims[owner]  # none is wanted any more: the next round ends the spare ones
+        of_project = {process for process, owner in self._owners.items() if owner.project == project}
+        spare = [
+            (kept, process) for kept in self._spare.values() for process in kept if process in of_project
+        ]
+        for kept, process in spare:
+            kept.remove(process)
+        await asyncio.gather(*(self._end(process) for _, process in spare))
+        await self.drop(of_project.__contains__)
+
     async def _evict(self) -> None:
         now = time.monotonic()
         by_age = sorted(self._live.values(), key=lambda process: process.used_at)
@@ -203,7 +217,8 @@ class Pool:
         ]:
             del self._claims[owner]
             self._spare.pop(owner, None)
-        for owner in [Owner("default", agent) for agent in self._agents] + list(self._claims):
+        known = [Owner("default", agent) for agent in self._agents]
+        for owner in dict.fromkeys([*known, *self._claims, *self._spare]):
             spare = self._spare.setdefault(owner, deque())
             stale = [process for process in spare if process.has_ended or self._is_stale(process)]
             for process in stale:
@@ -253,10 +268,9 @@ class Pool:
         return len(claims)
 
     def _is_stale(self, process: LiveProcess) -> bool:
-        owner = self._owners.get(process)
-        if owner is None:
+        if process not in self._owners:
             return True
-        return self._fingerprints[process] != self._now.of(self._agents[owner.agent].directory)
+        return self._fingerprints[process] != self._now.of(process.launch.cwd)
 
     def _bytes_of(self, process: LiveProcess) -> int:
         return process.process.resident_bytes or _ASSUMED_BYTES

@@ -56,7 +56,7 @@ class Processes:
         if _keeps_nothing(request):
             return await self.make(request, agent)
         if request.prefix and (live := await self._live(request)) is not None:
-            return Found(live, (), was_kept=True)
+            return Found(live, messages_of(_added(request)), was_kept=True)
         if (stored := await self._stored(request, agent)) is not None:
             return stored
         if len(request.history) <= _MOST_SEEDED_TURNS:
@@ -93,7 +93,7 @@ class Processes:
         if stored is None:
             return None
         session_id, entries = stored
-        seeds: list[Message] = []
+        seeds = messages_of(_added(request))
         if has_results(request):
             resumed, seeds = split_at_calls(entries, entries[-1]["uuid"])
             entries = list(resumed)
@@ -125,7 +125,7 @@ class Processes:
         *,
         is_mirrored: bool,
     ) -> LiveProcess:
-        home = self._homes.home(owner.tenant, agent.name)
+        home = self._homes.home(owner.tenant, agent.name, owner.project)
         trust(home, agent.directory)
         forget_memory(home)
         scratch = self._homes.scratch()
@@ -148,11 +148,15 @@ class Processes:
 
 
 def _owner(request: RunRequest) -> Owner:
-    return Owner(request.tenant, request.agent, request.options)
+    return Owner(request.tenant, request.agent, request.options, request.project)
 
 
 def _history(request: RunRequest) -> Sequence[Turn]:
     return ClientTools.of(request).in_models_words(request.history)
+
+
+def _added(request: RunRequest) -> Sequence[Turn]:
+    return _history(request) if request.session else ()
 
 
 def _lines(entries: Sequence[Entry]) -> bytes:

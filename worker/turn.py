@@ -29,6 +29,7 @@ from worker.claude.process import CliNotStartedError
 from worker.claude.translate import Translator, Wish
 from worker.pool import Pool
 from worker.processes import Found, Processes
+from worker.projects import working_copy
 from worker.sessions import SessionGoneError, Sessions
 
 _INTERRUPT_GRACE_S = 0.5
@@ -103,7 +104,9 @@ class Turns:
 
         Returns when the process is kept for the next turn, or is gone with its tree.
         """
-        agent = self._agents[request.agent]
+        agent = working_copy(
+            self._agents[request.agent], self._settings.data_dir, request.tenant, request.project
+        )
         try:
             found = await self._processes.find(request, agent)
             event = await self._take(found, request, reporter, stop)

@@ -17,6 +17,7 @@ from api.disconnect import unless_gone
 from api.errors import ApiError
 from api.media.load import Media
 from api.models import choose
+from api.openai.added import with_added
 from api.openai.answer import Subject
 from api.openai.completion import ChatCompletion
 from api.openai.decode import decode_body
@@ -28,6 +29,7 @@ from api.openai.tools import Tools, tools_of
 from api.openai.translate import first_needed, translate
 from api.openai.wire import ChatRequest
 from api.runs import Runs
+from api.working_copies import Projects, in_project
 from shared.registry import CachedRegistry
 from shared.runs import RunRequest
 from shared.settings import Settings
@@ -52,6 +54,7 @@ async def create_chat_completion(
     tenant: str,
     runs: Runs,
     conversations: Conversations,
+    projects: Projects,
     registry: CachedRegistry,
     completions: Completions,
     media: Media,
@@ -62,7 +65,7 @@ async def create_chat_completion(
     body, unknown = decode_body(raw, ChatRequest, nested=["claude_options", "backline"])
     ignored = ignored_fields(body, unknown)
     thread, run_request = await _translate(
-        body, tenant, request.state.request_id, conversations, registry, media, settings
+        body, tenant, request.state.request_id, conversations, projects, registry, media, settings
     )
     asked = _Asked(body, run_request, ignored, tools_of(body))
     choices = await Choices.submit(runs, run_request, choices_of(body, thread), tick_s=settings.keepalive_s)
@@ -97,12 +100,14 @@ async def _translate(
     tenant: str,
     request_id: str,
     conversations: Conversations,
+    projects: Projects,
     registry: CachedRegistry,
     media: Media,
     settings: Settings,
 ) -> tuple[Thread | None, RunRequest]:
     thread = await _thread(body, tenant, conversations)
-    home = thread.record.agent if thread is not None else ""
+    project = await projects.named(tenant, body.project_id, thread)
+    home = project.agent if project is not None else thread.record.agent if thread is not None else ""
     choice = await choose(body.model, registry, home or settings.default_agent)
     options = body.claude_options or ClaudeOptions()
     if options.model is not None:
@@ -110,7 +115,7 @@ async def _translate(
     if thread is not None:
         thread.require_agent(choice.agent)
     elif options.continue_:
-        thread = await conversations.newest(tenant, choice.agent)
+        thread = await conversations.newest(tenant, choice.agent, project.id if project else "")
     run = translate(
         body,
         choice,
@@ -121,6 +126,10 @@ async def _translate(
         options=launch_options(body.claude_options, settings),
         media=await load_media(body.messages, media, start=first_needed(body.messages, thread)),
     )
+    if run.conversation:
+        run = with_added(run, await conversations.waiting(tenant, run.conversation))
+    if project is not None:
+        run = in_project(run, project)
     return thread, run
 
 

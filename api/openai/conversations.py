@@ -7,12 +7,11 @@ from typing import Any, Literal
 import msgspec
 from litestar import Request, delete, get, post
 
-from api.conversations import Conversations, unknown_place
-from api.errors import ApiError
+from api.conversations import Conversations
 from api.models import Choice, choose
+from api.openai.added import read_items
 from api.openai.decode import decode_body
-from api.openai.items import Item, items_of
-from api.openai.pages import After, Deleted, Include, Limit, ObjectList, Sorted, checked_metadata, page_of
+from api.openai.pages import After, Deleted, Limit, ObjectList, Sorted, checked_metadata, page_of
 from shared.conversations import Record
 from shared.registry import CachedRegistry
 from shared.settings import Settings
@@ -24,7 +23,7 @@ _TOOLS = "tools"
 class CreateConversation(msgspec.Struct, frozen=True, kw_only=True):
     """The body of `POST /v1/conversations`. `model` or `agent` may say in advance who will answer.
 
-    `items` must be empty: a history is given as `messages` of the first request.
+    `items` are what was said before the first turn.
     """
 
     metadata: dict[str, str] | None = None
@@ -70,10 +69,11 @@ async def create_conversation(
 ) -> Conversation:
     """Begin an empty conversation, to be named as `conversation_id` of chat completions."""
     body, _ = decode_body(await request.body() or b"{}", CreateConversation)
-    if body.items:
-        said = "A conversation cannot be given items: send them as 'messages' of its first request."
-        raise ApiError(400, said, param="items", code="unsupported_value")
-    return conversation_of(await begin(body, tenant, conversations, registry, settings))
+    items = read_items(body.items or [])
+    record = await begin(body, tenant, conversations, registry, settings)
+    if items:
+        await conversations.add(tenant, record.id, items)
+    return conversation_of(record)
 
 
 @get("/v1/conversations", tags=_TAGS)
@@ -116,47 +116,6 @@ async def delete_conversation(conversation_id: str, tenant: str, conversations: 
     return Deleted(record.id, "conversation.deleted")
 
 
-@get("/v1/conversations/{conversation_id:str}/items", tags=_TAGS)
-async def list_items(
-    request: Request[Any, Any, Any],
-    conversation_id: str,
-    tenant: str,
-    conversations: Conversations,
-    limit: Limit = 20,
-    after: After = "",
-    order: Sorted = "desc",
-    include: Include = None,
-) -> ObjectList[Item]:
-    """List what was said; with `include=tools` also the tools that the agent used."""
-    items = await _items(conversation_id, tenant, conversations, with_tools=wants_tools(request, include))
-    if order == "desc":
-        items.reverse()
-    ids = [item.id for item in items]
-    if after and after not in ids:
-        raise unknown_place(after)
-    start = ids.index(after) + 1 if after else 0
-    end = start + limit
-    return page_of(items[start:end], ids[start:end], has_more=end < len(ids))
-
-
-@get("/v1/conversations/{conversation_id:str}/items/{item_id:str}", tags=_TAGS)
-async def retrieve_item(
-    request: Request[Any, Any, Any],
-    conversation_id: str,
-    item_id: str,
-    tenant: str,
-    conversations: Conversations,
-    include: Include = None,
-) -> Item:
-    """Show one item."""
-    with_tools = wants_tools(request, include)
-    for item in await _items(conversation_id, tenant, conversations, with_tools=with_tools):
-        if item.id == item_id:
-            return item
-    said = f"There is no item with the id '{item_id[:100]}' in this conversation."
-    raise ApiError(404, said, param="item_id", code="item_not_found")
-
-
 async def begin(
     body: CreateConversation,
     tenant: str,
@@ -192,10 +151,3 @@ def conversation_of(record: Record) -> Conversation:
 def wants_tools(request: Request[Any, Any, Any], include: list[str] | None) -> bool:
     """Whether the agent's tools are asked for; OpenAI's Python SDK writes the list as `include[]`."""
     return _TOOLS in {*(include or ()), *request.query_params.getall("include[]", [])}
-
-
-async def _items(
-    conversation_id: str, tenant: str, conversations: Conversations, *, with_tools: bool
-) -> list[Item]:
-    record = await conversations.conversation(tenant, conversation_id)
-    return items_of(await conversations.entries(tenant, record), include_tools=with_tools)

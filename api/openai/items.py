@@ -8,6 +8,8 @@ from typing import Any, Literal
 
 import msgspec
 
+from shared.added_items import AddedItem, ItemRole
+
 Entry = Mapping[str, Any]
 
 
@@ -48,7 +50,7 @@ class MessageItem(msgspec.Struct, frozen=True, tag="message", tag_field="type"):
     """One side's say."""
 
     id: str
-    role: Literal["user", "assistant"]
+    role: ItemRole
     content: list[Content]
     status: Literal["completed"] = "completed"
 
@@ -67,6 +69,12 @@ class ToolItem(msgspec.Struct, frozen=True, tag="backline_tool", tag_field="type
 Item = MessageItem | ToolItem
 
 
+def item_of(added: AddedItem) -> MessageItem:
+    """The item of what a client has added, and no turn has told the model yet."""
+    kind = OutputText if added.role == "assistant" else InputText
+    return MessageItem(added.id, added.role, [kind(text) for text in added.texts])
+
+
 def items_of(entries: Sequence[Entry], *, include_tools: bool = False) -> list[Item]:
     """The items of the conversation that ends in the last entry, oldest first.
 
@@ -74,14 +82,14 @@ def items_of(entries: Sequence[Entry], *, include_tools: bool = False) -> list[I
     """
     results = _results(entries)
     items: list[Item] = []
-    for entry in _chain(entries):
+    for entry in chain_of(entries):
         blocks = _blocks(entry)
         if entry.get("isMeta") or entry.get("isSidechain"):
             continue
         if entry.get("type") == "user":
-            parts: list[Content] = [part for block in blocks if (part := _said(block)) is not None]
+            parts = said_in(entry)
             if parts:
-                items.append(MessageItem(_id("msg", entry), "user", parts))
+                items.append(MessageItem(id_of(entry), "user", list(parts)))
         elif entry.get("type") == "assistant":
             for block in blocks:
                 if block.get("type") == "text" and block.get("text"):
@@ -96,10 +104,22 @@ def _add(items: list[Item], entry: Entry, text: str) -> None:
         case [MessageItem(role="assistant") as last]:
             items[-1] = msgspec.structs.replace(last, content=[*last.content, OutputText(text)])
         case _:
-            items.append(MessageItem(_id("msg", entry), "assistant", [OutputText(text)]))
+            items.append(MessageItem(id_of(entry), "assistant", [OutputText(text)]))
 
 
-def _chain(entries: Sequence[Entry]) -> list[Entry]:
+def said_in(entry: Entry) -> list[InputText | InputImage]:
+    """What the user said in an entry; nothing for what the CLI put there itself, and for tools' results."""
+    if entry.get("type") != "user" or entry.get("isMeta") or entry.get("isSidechain"):
+        return []
+    return [part for block in _blocks(entry) if (part := _said(block)) is not None]
+
+
+def id_of(entry: Entry) -> str:
+    """The id of the message that begins with an entry."""
+    return f"msg_{str(entry.get('uuid', '')).replace('-', '')}"
+
+
+def chain_of(entries: Sequence[Entry]) -> list[Entry]:
     """From the first entry to the last, each the parent of the next: a session may hold other branches."""
     by_id = {entry["uuid"]: entry for entry in entries if "uuid" in entry}
     chain: list[Entry] = []
@@ -159,7 +179,3 @@ def _text_of(result: Mapping[str, Any]) -> str:
         return content
     parts = content if isinstance(content, list) else []
     return "\n".join(str(part["text"]) for part in parts if isinstance(part, Mapping) and "text" in part)
-
-
-def _id(kind: str, entry: Entry) -> str:
-    return f"{kind}_{str(entry.get('uuid', '')).replace('-', '')}"

@@ -107,7 +107,8 @@ def _in_thread(run: RunRequest, thread: Thread) -> RunRequest:
     """Go on from a stored place. Its model stays unless another is asked for, which no process holds yet."""
     record = thread.record
     model = run.model or record.model
-    run = msgspec.structs.replace(run, model=model, conversation=thread.conversation)
+    system = run.system or record.system
+    run = msgspec.structs.replace(run, model=model, system=system, conversation=thread.conversation)
     if not record.has_begun:
         return run
     _require_answers(run, record.calls)

@@ -235,7 +235,7 @@ class ChatRequest(msgspec.Struct, frozen=True, kw_only=True):
 
     `temperature` is OpenAI's 0 to 2; what lies above 1 is sent as 1, the model's own bound. With
     `conversation_id`, or a session of `claude_options`, that conversation is the history, and of `messages`
-    only what follows the last assistant message is new.
+    only what follows the last assistant message is new. `project_id` names the working copy to run in.
     """
 
     model: str
@@ -271,5 +271,6 @@ class ChatRequest(msgspec.Struct, frozen=True, kw_only=True):
     service_tier: str | None = None
     web_search_options: dict[str, Any] | None = None
     conversation_id: str | None = None
+    project_id: str | None = None
     claude_options: ClaudeOptions | None = None
     backline: BacklineOptions | None = None

@@ -464,12 +464,3 @@ async def test_a_running_completion_is_shown_and_stopped_by_its_id(live: Stack, 
         for wrong in ("chatcmpl-0", "chatcmpl-" + "0" * 44, "run_0"):
             answer = await http.get(f"{PATH}/{wrong}/status")
             check_envelope(answer, 404, "completion_not_found", param="completion_id")
-
-
-def test_an_agents_own_directory_is_its_one_project(live: Stack) -> None:
-    talk = Talk(live)
-    assert [project["id"] for project in talk.get("/v1/projects")["data"]] == ["agent", "other"]
-    assert talk.get("/v1/projects/agent")["is_default"] is True
-    check_envelope(talk.http.get("/v1/projects/x"), 404, "project_not_found", param="project_id")
-    check_envelope(talk.http.post("/v1/projects", json={"name": "x"}), 400, "unsupported")
-    check_envelope(talk.http.delete("/v1/projects/agent"), 400, "unsupported", param="project_id")

@@ -87,10 +87,11 @@ class Stack:
         agents: tuple[str, ...] = ("agent", "other"),
         *,
         environ: Mapping[str, str] | None = None,
+        data: Path | None = None,
         **settings: object,
     ) -> Server:
-        """Start a worker; `wait_ready` waits for it."""
-        argv = [BACKLINE, "worker", "--redis-url", self.redis_url, "--data", str(self.data)]
+        """Start a worker, on a disk of its own when there is `data`; `wait_ready` waits for it."""
+        argv = [BACKLINE, "worker", "--redis-url", self.redis_url, "--data", str(data or self.data)]
         for agent in agents:
             argv += ["--agent", str(self.root / "agents" / agent)]
         log = self.root / f"worker{len(self.workers)}.log"

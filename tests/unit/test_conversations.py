@@ -18,6 +18,7 @@ from api.openai.pages import checked_metadata
 from api.openai.translate import translate
 from api.openai.wire import ChatRequest
 from shared import redis_keys as keys
+from shared.added_items import AddedItems
 from shared.conversations import ConversationStore, Record, UnknownPlaceError, transcript_key
 from shared.prefix import prefix_after, prefix_of, prefix_under
 from shared.registry import CachedRegistry, RegistryStore
@@ -41,7 +42,7 @@ def transcripts(redis: ArqRedis) -> TranscriptStore:
 
 @pytest.fixture
 def conversations(redis: ArqRedis, records: ConversationStore, transcripts: TranscriptStore) -> Conversations:
-    return Conversations(records, transcripts, CachedRegistry(RegistryStore(redis)))
+    return Conversations(records, AddedItems(redis, 60), transcripts, CachedRegistry(RegistryStore(redis)))
 
 
 def request(**fields: Any) -> RunRequest:

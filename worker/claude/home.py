@@ -42,10 +42,10 @@ class Homes:
         self._root = root
         self._login = login
 
-    def home(self, tenant: str, agent: str) -> Home:
-        """The home of one tenant's use of one agent, made at first use; raises `OSError`."""
+    def home(self, tenant: str, agent: str, project: str = "") -> Home:
+        """The home of one tenant's use of one agent, or of a project, made at first use; raises `OSError`."""
         owner = hashlib.sha256(tenant.encode()).hexdigest()[:16]
-        home = Home(directory=self._root / "homes" / owner / agent)
+        home = Home(directory=self._root / "homes" / owner / _name(agent, project))
         self._root.mkdir(parents=True, exist_ok=True, mode=0o700)
         for place in (home.directory.parent.parent, home.directory.parent, home.directory, home.config):
             place.mkdir(exist_ok=True, mode=0o700)
@@ -57,6 +57,11 @@ class Homes:
         parent = self._root / "scratch"
         parent.mkdir(parents=True, exist_ok=True, mode=0o700)
         return Path(mkdtemp(prefix=f"{os.getpid()}-", dir=parent))
+
+    def forget(self, project: str) -> None:
+        """Remove the homes of a project that was deleted; whatever used them has ended."""
+        for place in (self._root / "homes").glob(f"*/{_name('', project)}"):
+            shutil.rmtree(place, ignore_errors=True)
 
     def sweep(self) -> None:
         """Remove what workers of this host that are no more have left in `scratch`."""
@@ -73,6 +78,10 @@ class Homes:
         if source.is_file() and not link.exists():
             with suppress(FileExistsError):
                 link.symlink_to(source)
+
+
+def _name(agent: str, project: str) -> str:
+    return f"@{project}" if project else agent  # no agent's name begins so
 
 
 def forget_memory(home: Home) -> None:
