@@ -128,11 +128,12 @@ class Turns:
             event = await turn.run()
             if found.was_kept and turn.found_it_dead:
                 return None
-            if turn.may_be_kept(event):
+            may_be_kept = turn.may_be_kept(event)
+            if may_be_kept or (turn.was_cut(event) and process.cut_off()):
                 is_saved = await self._sessions.save(
                     request, turn.answer, turn.calls, process, event.usage.cost_usd
                 )
-                is_kept = is_saved and self._pool.keep(process)
+                is_kept = may_be_kept and is_saved and self._pool.keep(process)
             await reporter.conclude(event)
             return event
         finally:
@@ -201,6 +202,11 @@ class _Turn:
         """Whether the process now holds just what the client has seen."""
         is_whole = isinstance(event, RunCompleted) and event.finish in {"stop", "tool_calls"}
         return self.is_clean and is_whole and self._process.launch.is_mirrored
+
+    def was_cut(self, event: TerminalEvent) -> bool:
+        """Whether the answer met the token limit: what the client has seen of it is the conversation's."""
+        is_cut = isinstance(event, RunCompleted) and event.finish == "length"
+        return self.is_clean and is_cut and not self.calls and self._process.launch.is_mirrored
 
     async def _start(self) -> None:
         """Claim the process, tell it what it does not know yet, and ask."""

@@ -11,7 +11,7 @@ import httpx
 import pytest
 from openai import OpenAI
 
-from scripted_model import Script, call, fail, say, script, text, tokens, use_tool
+from scripted_model import Script, call, fail, say, script, text, think, tokens, use_tool
 from tests.support.asking import PATH, check_envelope, user
 from tests.support.model import Model
 from tests.support.stack import Stack, running_stack
@@ -305,3 +305,26 @@ def test_openais_client_adds_and_deletes_items(kept: Stack) -> None:
 
 def _flat(said: Said) -> list[str]:
     return [text for _, texts in said for text in texts]
+
+
+def test_an_answer_that_met_the_token_limit_is_part_of_the_conversation(kept: Stack) -> None:
+    talk = Talk(kept)
+    talk.ask(say("One."))
+    cut = script(
+        call(use_tool("Bash", {"command": "echo from-bash"})), call(text("So far"), stop_reason="max_tokens")
+    )
+    answer = talk.send(cut)
+    assert answer.json()["choices"][0]["finish_reason"] == "length"
+    assert _flat(talk.texts()) == ["PROMPT", "One.", "PROMPT", "So far"]
+    for said in ("Three.", "Four."):
+        talk.ask(say(said))
+    assert _flat(talk.saw()) == ["PROMPT", "One.", "PROMPT", "So far", "PROMPT", "Three.", "PROMPT"]
+    assert "from-bash" in kept.model.calls(talk.marker)[-1].everything
+
+
+def test_an_answer_cut_off_before_its_first_word_is_not(kept: Stack) -> None:
+    talk = Talk(kept)
+    talk.ask(say("One."))
+    assert talk.send(script(call(think("Hm."), stop_reason="max_tokens"))).status_code == 200
+    talk.ask(say("Two."))
+    assert _flat(talk.saw()) == ["PROMPT", "One.", "PROMPT"]

@@ -13,6 +13,7 @@ import msgspec
 
 from shared.runs import RunRequest
 from worker.claude.client_tools import ClientTools
+from worker.claude.cut import until_cut
 from worker.claude.launch import Launch
 from worker.claude.lines import ControlRequest, HookInput, decode_request
 from worker.claude.process import ClaudeProcess, CliNotStartedError
@@ -139,6 +140,15 @@ class LiveProcess:
         """What was added to the transcript since this was last asked."""
         entries, self._entries = self._entries, []
         return entries
+
+    def cut_off(self) -> bool:
+        """Leave out what the CLI added after an answer that met the token limit; `False` for no such answer.
+
+        The process remembers it all the same, so it cannot be kept.
+        """
+        if kept := until_cut(self._entries):
+            self._entries, self.head = kept, kept[-1]["uuid"]
+        return bool(kept)
 
     def rest(self) -> None:
         """Between turns: nobody listens."""
