@@ -10,12 +10,16 @@ from uuid import uuid4
 
 import httpx
 import pytest
+from hypothesis import settings
 from openai import AsyncOpenAI, OpenAI
 
 from tests.support.model import Model
 from tests.support.stack import Stack, running_model, running_stack
 
 NewStack = Callable[..., Stack]
+
+settings.register_profile("untimed", deadline=None)  # a busy machine is no broken promise
+settings.load_profile("untimed")
 
 
 @pytest.fixture(scope="session")

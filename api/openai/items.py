@@ -107,7 +107,7 @@ def _add(items: list[Item], entry: Entry, text: str) -> None:
             items.append(MessageItem(id_of(entry), "assistant", [OutputText(text)]))
 
 
-def said_in(entry: Entry) -> list[InputText | InputImage]:
+def said_in(entry: Entry) -> list[InputText | InputImage | InputFile]:
     """What the user said in an entry; nothing for what the CLI put there itself, and for tools' results."""
     if entry.get("type") != "user" or entry.get("isMeta") or entry.get("isSidechain"):
         return []
