@@ -78,7 +78,9 @@ def _as_added(entry: Entry) -> AddedItem:
     parts = said_in(entry)
     texts = tuple(part.text for part in parts if isinstance(part, InputText))
     if len(texts) < len(parts):
-        said = "This item cannot be deleted: a message with an image would be left without an answer."
+        said = (
+            "This item cannot be deleted: a message with an image or a file would be left without an answer."
+        )
         raise ApiError(400, said, param="item_id", code="unsupported_value")
     return AddedItem(id=id_of(entry), role="user", texts=texts)
 
