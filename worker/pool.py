@@ -168,7 +168,7 @@ class Pool:
         found = [process for process in self._live.values() if matches(process)]
         for process in found:
             del self._live[process.prefix]
-        await asyncio.gather(*(self._end(process) for process in found))
+        await asyncio.gather(*map(self._retire, found))
         return len(found)
 
     async def leave(self, project: str) -> None:
@@ -208,7 +208,7 @@ class Pool:
             excess -= self._bytes_of(going[-1])
         for process in going:
             del self._live[process.prefix]
-        await asyncio.gather(*(self._end(process) for process in going))
+        await asyncio.gather(*map(self._retire, going))
 
     async def _refill(self) -> None:
         """End spare processes that are stale or too many, and spawn one where one is missing."""
@@ -226,7 +226,7 @@ class Pool:
                 self._retire(process)
             wanted = self._wanted(owner)
             while len(spare) > wanted:
-                await self._end(spare.popleft())
+                await self._retire(spare.popleft())
             has_memory = sum(map(self._bytes_of, self._owners)) + _ASSUMED_BYTES <= self._budget
             if len(spare) < wanted and has_memory and not self._is_closed:
                 await self._spawn_spare(owner, spare)
@@ -275,8 +275,8 @@ class Pool:
     def _bytes_of(self, process: LiveProcess) -> int:
         return process.process.resident_bytes or _ASSUMED_BYTES
 
-    def _retire(self, process: LiveProcess) -> None:
-        self._end_soon(process, grace_s=0.0, sweep=True)
+    def _retire(self, process: LiveProcess) -> asyncio.Task[None]:
+        return self._end_soon(process, grace_s=0.0, sweep=True)
 
     def _end_soon(self, process: LiveProcess, *, grace_s: float, sweep: bool) -> asyncio.Task[None]:
         task = self._endings.create_task(self._end(process, grace_s=grace_s, sweep=sweep))

@@ -23,6 +23,7 @@ from worker.claude.turn_settings import NONE, turn_settings
 
 _MIRROR_PREFIX = b'{"type":"transcript_mirror"'
 _CONTROL_PREFIX = b'{"type":"control_request"'
+_OURS = (_MIRROR_PREFIX, _CONTROL_PREFIX)
 _CONTROL_S = 5.0
 _DEFERRED = "hook_deferred_tool"
 
@@ -163,25 +164,34 @@ class LiveProcess:
             await asyncio.to_thread(self._remove_files)
 
     def _hear(self, lines: list[bytes]) -> None:
-        told = [line for line in lines if not self._is_ours(line)]
-        if self._seed_done is not None and not self._seed_done.is_set():
-            if any(is_result(line) for line in told):
-                self._seed_done.set()
-        elif told:
-            self.on_lines(told)
+        """Deal with lines in their order: what the CLI asks is about what it said before."""
+        told: list[bytes] = []
+        for line in lines:
+            if line.startswith(_OURS):
+                self._tell(told)
+                told = []
+                self._keep(line)
+            else:
+                told.append(line)
+        self._tell(told)
 
-    def _is_ours(self, line: bytes) -> bool:
+    def _tell(self, lines: list[bytes]) -> None:
+        if not lines:
+            return
+        if self._seed_done is None or self._seed_done.is_set():
+            self.on_lines(lines)
+        elif any(is_result(line) for line in lines):
+            self._seed_done.set()
+
+    def _keep(self, line: bytes) -> None:
         """Deal with what is not the turn's: entries of the transcript, and the CLI's own requests."""
         try:
             if line.startswith(_MIRROR_PREFIX):
                 self._mirror(_decode_mirror.decode(line))
-                return True
-            if line.startswith(_CONTROL_PREFIX):
+            else:
                 self._answer(decode_request.decode(line))
-                return True
         except (ValueError, RecursionError):
-            return True
-        return False
+            return
 
     def _answer(self, asked: ControlRequest) -> None:
         """Answer a request of the CLI's, or have the turn do it; the CLI waits."""
