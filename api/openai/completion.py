@@ -123,7 +123,6 @@ class ChatCompletion(msgspec.Struct, frozen=True, kw_only=True):
     backline: BacklineInfo
     object: Literal["chat.completion"] = "chat.completion"
     service_tier: str = "default"
-    system_fingerprint: str | None = None
     metadata: dict[str, str] | UnsetType = UNSET
 
 
@@ -158,7 +157,6 @@ class ChatCompletionChunk(msgspec.Struct, frozen=True, kw_only=True):
     backline: BacklineInfo | UnsetType = UNSET
     object: Literal["chat.completion.chunk"] = "chat.completion.chunk"
     service_tier: str = "default"
-    system_fingerprint: str | None = None
 
 
 class Model(msgspec.Struct, frozen=True, kw_only=True):
