@@ -39,6 +39,11 @@ WEATHER: Any = {
 }
 
 
+REQUIRED = ("any", "tool")
+"""How a required call may reach the model: of one function alone, its name says the same."""
+NAMED = ("tool",)
+
+
 def words() -> Script:
     return say(WORDS)
 
@@ -75,7 +80,7 @@ def person() -> Script:
 
 def person_by_call(name: str = "Person") -> Script:
     """The same as the arguments of a forced call."""
-    return script(call(use_tool(name, ADA.model_dump())))
+    return script(call(use_tool(name, ADA.model_dump())), call(text("There is no such function.")))
 
 
 def weather(city: str) -> str:

@@ -127,7 +127,7 @@ def test_a_tool_choice_reaches_the_model(client: Anthropic, model: Model, marker
         model=MODEL, max_tokens=500, messages=asked(marker, one_call()), tools=TOOLS, tool_choice=choice
     )
     assert inputs(answer) == [{"city": CITIES[0]}]
-    assert choice.items() <= model.call(marker).body["tool_choice"].items()
+    assert choice.items() <= model.calls(marker)[0].body["tool_choice"].items()
 
 
 @pytest.mark.feature("structured output")

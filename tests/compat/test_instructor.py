@@ -28,7 +28,7 @@ def test_a_forced_call_becomes_a_model(client: OpenAI, model: Model, marker: str
         model=MODEL, messages=[user(marker, person_by_call())], response_model=Person, max_retries=0
     )
     assert Person(**found.model_dump()) == ADA  # it is of a subclass of its own
-    assert model.call(marker).body["tool_choice"].items() >= {"type": "tool", "name": "Person"}.items()
+    assert model.calls(marker)[0].body["tool_choice"].items() >= {"type": "tool", "name": "Person"}.items()
 
 
 @pytest.mark.feature("structured output")
@@ -46,7 +46,10 @@ def test_a_model_fills_while_it_streams(client: OpenAI, marker: str) -> None:
     patched = instructor.from_openai(client, mode=instructor.Mode.TOOLS)
     parts = list(
         patched.chat.completions.create_partial(
-            model=MODEL, messages=[user(marker, person_by_call())], response_model=Person, max_retries=0
+            model=MODEL,
+            messages=[user(marker, person_by_call("PartialPerson"))],
+            response_model=Person,
+            max_retries=0,
         )
     )
     assert len(parts) > 1
