@@ -7,6 +7,7 @@ from typing import Any
 
 import msgspec
 from litestar import Request, delete, get, post
+from msgspec import UNSET, UnsetType
 
 from api.conversations import unknown_place
 from api.errors import ApiError
@@ -35,17 +36,17 @@ class UpdateCompletion(msgspec.Struct, frozen=True, kw_only=True):
     metadata: dict[str, str] | None
 
 
-class StoredMessage(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+class StoredMessage(msgspec.Struct, frozen=True, kw_only=True):
     """A message of a stored completion, with an id of its own. Parts stand in `content_parts`."""
 
     id: str
     role: str
     content: str | None
-    content_parts: list[dict[str, Any]] | None = None
-    name: str | None = None
-    tool_calls: list[dict[str, Any]] | None = None
-    tool_call_id: str | None = None
     refusal: str | None = None
+    content_parts: list[dict[str, Any]] | None = None
+    name: str | UnsetType = UNSET
+    tool_calls: list[dict[str, Any]] | UnsetType = UNSET
+    tool_call_id: str | UnsetType = UNSET
 
 
 Completions = ObjectStore[StoredCompletion]
@@ -162,8 +163,8 @@ def _message(message_id: str, sent: dict[str, Any]) -> StoredMessage:
         role=str(sent.get("role", "user")),
         content=None if is_parts else content,
         content_parts=content if is_parts else None,
-        name=sent.get("name"),
-        tool_calls=sent.get("tool_calls"),
-        tool_call_id=sent.get("tool_call_id"),
         refusal=sent.get("refusal"),
+        name=sent.get("name") or UNSET,
+        tool_calls=sent.get("tool_calls") or UNSET,
+        tool_call_id=sent.get("tool_call_id") or UNSET,
     )

@@ -15,6 +15,8 @@ from pydantic import TypeAdapter
 from tests.compat.proxy import Exchange
 from tests.compat.reduce import load
 
+_SLIPS = {("/paths/~1chat~1completions~1{completion_id}~1messages/get", "role")}
+"""The document allows a stored message no role but the assistant's; its own example is a user's."""
 _ERROR = "/components/schemas/ErrorResponse"
 _ANTHROPIC = "/v1/messages"
 _ANTHROPIC_ANSWERS: dict[str, TypeAdapter[Any]] = {
@@ -85,7 +87,11 @@ def _place(exchange: Exchange, kind: str) -> str | None:
 
 
 def _conforms(place: str, body: Any, exchange: Exchange) -> None:
-    said = [f"{error.instance_path}: {error.message[:300]}" for error in _validator(place).iter_errors(body)]
+    said = [
+        f"{error.instance_path}: {error.message[:300]}"
+        for error in _validator(place).iter_errors(body)
+        if not any(place.startswith(path) and error.instance_path[-1:] == [name] for path, name in _SLIPS)
+    ]
     assert not said, f"{exchange.method} {exchange.path} answered {body!r:.2000}, but: {said[:5]}"
 
 
