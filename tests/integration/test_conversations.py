@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
@@ -204,6 +205,28 @@ def test_an_expired_conversation_is_a_404_and_never_an_empty_one(new_stack: NewS
     answer = talk.send("two", claude_options={"continue": True})
     check_envelope(answer, 404, "session_not_found", param="claude_options.continue")
     assert len(stack.model.calls(talk.marker)) == 1
+
+
+def test_a_turn_is_saved_although_redis_hangs_when_it_ends(new_stack: NewStack) -> None:
+    stack = new_stack(workers=1, slots=1, max_live=0)
+    talk = Talk(stack)
+    conversation = talk.begin()
+    talk.ask("one", conversation_id=conversation)
+    redis = psutil.Process(stack.redis.pid)
+    with ThreadPoolExecutor() as threads:
+        slow = {"role": "user", "content": f"{talk.marker} two {script(tokens(10, pace_ms=150))}"}
+        asked = {"model": "agent", "messages": [slow], "conversation_id": conversation}
+        ending = threads.submit(talk.http.post, PATH, json=asked)
+        wait_for(lambda: any(c.ended is None for c in stack.model.calls(talk.marker)), 10, "it is under way")
+        redis.suspend()
+        try:
+            wait_for(lambda: all(c.ended for c in stack.model.calls(talk.marker)), 10, "the model is done")
+            time.sleep(3)  # the worker tries to save, and fails
+        finally:
+            redis.resume()
+        assert ending.result(40).status_code == 200
+    talk.ask("three", conversation_id=conversation)
+    assert [words.split()[0] for words in talk.saw()] == ["one", "answer", "two", "t0", "three"]
 
 
 def test_a_transcript_lost_after_the_look_is_a_404_too(new_stack: NewStack) -> None:
