@@ -74,8 +74,7 @@ Effort = Literal["none", "low", "medium", "high", "xhigh", "max"]
 class Sampling(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """What a request may ask of the model's sampling; `None` leaves the agent's own.
 
-    `max_output_tokens` bounds each model call in tokens; `stop` holds at most four sequences; `effort`
-    `none` switches thinking off.
+    `max_output_tokens` bounds each model call in tokens; `effort` `none` switches thinking off.
     """
 
     max_output_tokens: int | None = None
@@ -306,6 +305,8 @@ class RunCompleted(msgspec.Struct, frozen=True, tag="completed", array_like=True
     usage: Usage
     session_id: str
     model: str
+    stop_sequence: str = ""
+    """The stop sequence that was met, if one was."""
 
 
 class RunFailed(msgspec.Struct, frozen=True, tag="failed", array_like=True):

@@ -22,6 +22,7 @@ class Delta(msgspec.Struct, frozen=True):
     thinking: str = ""
     partial_json: str = ""
     stop_reason: str | None = None
+    stop_sequence: str | None = None
 
 
 class Block(msgspec.Struct, frozen=True):

@@ -81,6 +81,7 @@ class Translator:
         self.used_tools = False
         self._model = ""
         self._stop_reason: str | None = None
+        self._stop_sequence = ""
         self._failure: RunError | None = None
         self._is_message_open = self._is_cut = False
         self._has_spoken = False
@@ -149,6 +150,7 @@ class Translator:
                 usage=self.usage,
                 session_id=self._result.session_id,
                 model=self._model,
+                stop_sequence=self._stop_sequence if finish == "stop" else "",
             )
         return RunFailed(error=error_of(self._result), usage=self.usage)
 
@@ -261,6 +263,7 @@ class Translator:
         self._is_message_open = False
         if event.delta is not None and event.delta.stop_reason:
             self._stop_reason = event.delta.stop_reason
+            self._stop_sequence = event.delta.stop_sequence or ""
             if self._stop_reason in {"max_tokens", "refusal"}:
                 self._is_cut = True  # the CLI may have begun to go on before it hears the interrupt
                 self.wish = Wish.INTERRUPT
