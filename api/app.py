@@ -7,7 +7,6 @@ from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
 from typing import Any
 
-import msgspec
 import structlog
 from litestar import Litestar, Request, Response
 from litestar.di import Provide
@@ -15,15 +14,18 @@ from litestar.exceptions import HTTPException
 from litestar.types import ControllerRouterHandler
 from redis.exceptions import RedisError
 
+from api.anthropic.messages import count_tokens, create_message
 from api.completions_control import completion_status
 from api.conversations import Conversations
 from api.docs import docs_page, openapi_config, openapi_json, static_files
+from api.error_answers import body_of, status_of
 from api.errors import ApiError, ClientGoneError, unavailable
 from api.health import Drain, health, ready
 from api.media.fetch import Fetcher
 from api.media.load import Media
-from api.openai.answer import envelope_of
+from api.model_list import list_models, retrieve_model
 from api.openai.chat import create_chat_completion
+from api.openai.completions import create_completion
 from api.openai.conversation_items import create_items, delete_item, list_items, retrieve_item
 from api.openai.conversations import (
     create_conversation,
@@ -32,7 +34,6 @@ from api.openai.conversations import (
     retrieve_conversation,
     update_conversation,
 )
-from api.openai.models import list_models, retrieve_model
 from api.openai.stored import (
     StoredCompletion,
     delete_completion,
@@ -64,6 +65,9 @@ _log = structlog.get_logger(__name__)
 
 ROUTES: list[ControllerRouterHandler] = [
     create_chat_completion,
+    create_completion,
+    create_message,
+    count_tokens,
     completion_status,
     list_completions,
     retrieve_completion,
@@ -155,10 +159,10 @@ def _given(value: object) -> Provide:
     return Provide(lambda: value, sync_to_thread=False)
 
 
-def _api_error(_: Request[Any, Any, Any], error: ApiError) -> Response[bytes]:
+def _api_error(request: Request[Any, Any, Any], error: ApiError) -> Response[bytes]:
     return Response(
-        msgspec.json.encode(envelope_of(error)),
-        status_code=error.status,
+        body_of(error, request.scope),
+        status_code=status_of(error, request.scope),
         media_type="application/json",
         headers=error.headers,
     )
@@ -169,7 +173,7 @@ def _client_gone(_: Request[Any, Any, Any], __: ClientGoneError) -> Response[Non
 
 
 def _http_error(request: Request[Any, Any, Any], error: HTTPException) -> Response[bytes]:
-    """Litestar's own refusals (no route, wrong method, too large a body) in OpenAI's envelope."""
+    """Litestar's own refusals (no route, wrong method, too large a body) in the client's envelope."""
     said = {
         404: f"Unknown request URL: {request.method} {request.url.path}.",
         405: f"Not allowed to {request.method} {request.url.path}.",

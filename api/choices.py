@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections import deque
-from collections.abc import AsyncGenerator, Callable
+from collections.abc import AsyncGenerator, Callable, Sequence
 from contextlib import aclosing
 
 from api.errors import ApiError, cancelled, failed
@@ -46,11 +46,11 @@ class Choices:
         )
 
     @classmethod
-    async def submit(cls, runs: Runs, request: RunRequest, count: int, *, tick_s: float) -> Choices:
-        """Queue `count` runs of one request, all or none; raises `ApiError`."""
+    async def submit(cls, runs: Runs, requests: Sequence[RunRequest], *, tick_s: float) -> Choices:
+        """Queue runs, all or none; raises `ApiError`."""
         accepted: list[AcceptedRun] = []
         try:
-            for _ in range(count):
+            for request in requests:
                 accepted.append(await runs.submit(request))  # noqa: PERF401 - what was accepted must be known
         except BaseException:
             for run in accepted:
@@ -62,6 +62,13 @@ class Choices:
     def first(self) -> AcceptedRun:
         """The run after which the answer is named."""
         return self.accepted[0]
+
+    async def fold(self, take: Callable[[int, RunEvent], None]) -> None:
+        """Give every event, with its choice's number, to `take`; raises `ApiError` as soon as a run fails."""
+        while not self.have_ended():
+            index, batch = await self.next()
+            for logged in batch:
+                take(index, logged.event)
 
     def have_ended(self) -> bool:
         """Whether every run has completed and all is read."""

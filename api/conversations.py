@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import msgspec
@@ -26,7 +26,9 @@ from shared.conversations import (
     UnknownPlaceError,
     transcript_key,
 )
+from shared.prefix import prefix_under
 from shared.registry import CachedRegistry
+from shared.runs import RunRequest, ToolResultPart
 from shared.transcripts import TranscriptStore
 
 _LATER = "It may have expired, or it was deleted."
@@ -47,6 +49,27 @@ class Thread(msgspec.Struct, frozen=True):
         if self.record.agent not in {"", agent}:
             said = f"This is a conversation with {self.record.agent!r}, and 'model' names {agent!r}."
             raise ApiError(400, said, param=self.param, code="invalid_value")
+
+    def go_on(self, run: RunRequest) -> RunRequest:
+        """The run, gone on from here; the model stays unless it names another, which no process holds yet.
+
+        Raises `ApiError` 400 unless its prompt answers just the calls with which the conversation ends.
+        """
+        record = self.record
+        model = run.model or record.model
+        system = run.system or record.system
+        run = msgspec.structs.replace(run, model=model, system=system, conversation=self.conversation)
+        if not record.has_begun:
+            return run
+        _require_answers(run, record.calls)
+        return msgspec.structs.replace(
+            run,
+            history=(),
+            system=record.system,
+            prefix=record.prefix if model == record.model else prefix_under(record.prefix, model),
+            session=record.session,
+            head=record.head,
+        )
 
 
 class Conversations:
@@ -240,3 +263,17 @@ def unknown_place(after: str) -> ApiError:
     """The answer to a page that should begin after what is not in the list."""
     said = f"There is nothing with the id '{after[:100]}' in this list."
     return ApiError(400, said, param="after", code="invalid_value")
+
+
+def _require_answers(run: RunRequest, calls: Sequence[str]) -> None:
+    answered = {part.tool_use_id for part in run.prompt if isinstance(part, ToolResultPart)}
+    if missing := set(calls) - answered:
+        said = f"No tool output was found for the calls of the conversation: {_listed(missing)}."
+        raise ApiError(400, said, param="messages", code="invalid_value")
+    if unknown := answered - set(calls):
+        said = f"The conversation has no open tool calls with these ids: {_listed(unknown)}."
+        raise ApiError(400, said, param="messages", code="invalid_value")
+
+
+def _listed(ids: Iterable[str]) -> str:
+    return ", ".join(sorted(ids))[:200]

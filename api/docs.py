@@ -12,8 +12,21 @@ from litestar.openapi import OpenAPIConfig
 from litestar.openapi.plugins import JsonRenderPlugin
 from litestar.static_files import create_static_files_router
 
+from api.anthropic.errors import AnthropicError
+from api.anthropic.message import (
+    BlockDelta,
+    BlockStart,
+    BlockStop,
+    Message,
+    MessageDelta,
+    MessageStart,
+    MessageStop,
+    Ping,
+)
+from api.anthropic.wire import CountRequest, MessagesRequest
 from api.openai.completion import ChatCompletion, ChatCompletionChunk, ErrorEnvelope
 from api.openai.conversations import CreateConversation, UpdateConversation
+from api.openai.text_wire import CompletionRequest, TextCompletion
 from api.openai.wire import ChatRequest
 from api.sessions import CreateSession
 
@@ -25,14 +38,27 @@ _PAGE_HEADERS = {
     "x-content-type-options": "nosniff",
 }
 _REF = "#/components/schemas/{name}"
-_CHAT = "/v1/chat/completions"
+_CHAT, _COMPLETIONS = "/v1/chat/completions", "/v1/completions"
+_MESSAGES, _COUNT = "/v1/messages", "/v1/messages/count_tokens"
 _BODIES: dict[str, type[msgspec.Struct]] = {
     _CHAT: ChatRequest,
+    _COMPLETIONS: CompletionRequest,
+    _MESSAGES: MessagesRequest,
+    _COUNT: CountRequest,
     "/v1/conversations": CreateConversation,
     "/v1/conversations/{conversation_id}": UpdateConversation,
     "/v1/sessions": CreateSession,
 }
 """What is sent to each POST."""
+_ANSWERS: dict[str, tuple[type[msgspec.Struct], Any]] = {
+    _CHAT: (ChatCompletion, ChatCompletionChunk),
+    _COMPLETIONS: (TextCompletion, TextCompletion),
+    _MESSAGES: (
+        Message,
+        MessageStart | BlockStart | BlockDelta | BlockStop | MessageDelta | MessageStop | Ping,
+    ),
+}
+"""What comes of a POST that runs an agent: whole, and each event of a stream."""
 
 static_files = create_static_files_router(
     path="/docs/static", directories=[_STATIC / "swagger-ui"], include_in_schema=False
@@ -72,33 +98,39 @@ async def docs_page() -> Response[str]:
 
 
 def complete(document: dict[str, Any]) -> dict[str, Any]:
-    """Add the bodies that handlers decode by themselves, and the answers of chat completions."""
-    bodies = _BODIES.values()
-    kinds = [ChatRequest, ChatCompletion, ChatCompletionChunk, ErrorEnvelope, *bodies]
-    _, schemas = msgspec.json.schema_components(kinds, ref_template=_REF)
+    """Add the bodies that handlers decode by themselves, and the answers of those that run an agent."""
+    answers = [kind for pair in _ANSWERS.values() for kind in pair]
+    kinds = [*_BODIES.values(), *answers, ErrorEnvelope, AnthropicError]
+    shown, schemas = msgspec.json.schema_components(kinds, ref_template=_REF)
+    schema_of = dict(zip(kinds, shown, strict=True))
     document.setdefault("components", {}).setdefault("schemas", {}).update(schemas)
     for path, kind in _BODIES.items():
-        content = {"application/json": {"schema": _ref(kind.__name__)}}
-        document["paths"][path]["post"]["requestBody"] = {"required": path == _CHAT, "content": content}
-    chat = document["paths"][_CHAT]["post"]
-    chat["responses"] = {
-        "200": {
-            "description": "The answer, or with `stream` its chunks as server-sent events.",
-            "content": {
-                "application/json": {"schema": _ref("ChatCompletion")},
-                "text/event-stream": {"schema": _ref("ChatCompletionChunk")},
-            },
-        },
-    }
+        content = {"application/json": {"schema": schema_of[kind]}}
+        required = path in {*_ANSWERS, _COUNT}
+        document["paths"][path]["post"]["requestBody"] = {"required": required, "content": content}
+    for path, (answer, event) in _ANSWERS.items():
+        content = {
+            "application/json": {"schema": schema_of[answer]},
+            "text/event-stream": {"schema": schema_of[event]},
+        }
+        said = "The answer, or with `stream` its server-sent events."
+        document["paths"][path]["post"]["responses"] = {"200": {"description": said, "content": content}}
     for path, operations in document["paths"].items():
         if path.startswith("/v1/"):
-            for operation in operations.values():
-                operation["responses"].pop("400", None)  # Litestar's own words for an error
-                operation["responses"]["default"] = {
-                    "description": "An error in OpenAI's envelope.",
-                    "content": {"application/json": {"schema": _ref("ErrorEnvelope")}},
-                }
+            _add_errors(path, operations)
     return document
+
+
+def _add_errors(path: str, operations: dict[str, Any]) -> None:
+    is_anthropics = path in {_MESSAGES, _COUNT}
+    whose = "Anthropic" if is_anthropics else "OpenAI"
+    envelope = AnthropicError if is_anthropics else ErrorEnvelope
+    for operation in operations.values():
+        operation["responses"].pop("400", None)  # Litestar's own words for an error
+        operation["responses"]["default"] = {
+            "description": f"An error in {whose}'s envelope.",
+            "content": {"application/json": {"schema": _ref(envelope.__name__)}},
+        }
 
 
 def _ref(name: str) -> dict[str, str]:

@@ -51,6 +51,14 @@ def listed(registry: Registry) -> list[str]:
     return [*registry.served, *(CLAUDE_ALIASES if registry.served else ())]
 
 
+def require_known(name: str, registry: Registry) -> None:
+    """Raise `ApiError` 404 unless a request could name this model now."""
+    agent, _, claude_model = name.partition("/")
+    is_known = name in registry.served or is_claude_model(name)
+    if not registry.served or not (is_known or (agent in registry.served and is_claude_model(claude_model))):
+        raise unknown_model(name)
+
+
 def unknown_model(model: str) -> ApiError:
     """OpenAI's own answer to a model it does not have."""
     return ApiError(

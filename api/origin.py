@@ -9,12 +9,11 @@ from __future__ import annotations
 import ipaddress
 from urllib.parse import urlsplit
 
-import msgspec
 from litestar.enums import ScopeType
 from litestar.types import ASGIApp, Receive, Scope, Send
 
+from api.error_answers import body_of
 from api.errors import ApiError
-from api.openai.answer import envelope_of
 from shared.settings import Settings
 
 _LOOPBACK = frozenset({"localhost", "127.0.0.1", "::1"})
@@ -34,7 +33,7 @@ def without_foreign_pages(app: ASGIApp, settings: Settings) -> ASGIApp:
         if error is None:
             await app(scope, receive, send)
             return
-        body = msgspec.json.encode(envelope_of(error))
+        body = body_of(error, scope)
         await send(
             {
                 "type": "http.response.start",

@@ -7,9 +7,9 @@ from typing import Annotated, Any, Literal
 import msgspec
 from litestar import Request, delete, get, post
 
+from api.decode import decode_body
 from api.errors import ApiError
 from api.models import choose
-from api.openai.decode import decode_body
 from api.openai.pages import After, Deleted, Limit, ObjectList, Sorted, checked_metadata, page_of
 from api.working_copies import Projects
 from shared.projects import ProjectRecord

@@ -11,6 +11,8 @@ from litestar.datastructures import MutableScopeHeaders
 from litestar.enums import ScopeType
 from litestar.types import ASGIApp, Message, Receive, Scope, Send
 
+from api.dialect import is_anthropics
+
 _ACCEPTED = re.compile(rb"[A-Za-z0-9_.-]{1,100}")
 _QUIET = frozenset({"/health", "/ready"})
 
@@ -35,8 +37,11 @@ def with_request_id(app: ASGIApp) -> ASGIApp:
                 status = message["status"]
                 headers = MutableScopeHeaders.from_message(message)
                 headers["x-request-id"] = request_id
-                headers["openai-processing-ms"] = str(round(1000 * (time.perf_counter() - began)))
-                headers["openai-version"] = "2020-10-01"
+                if is_anthropics(scope):
+                    headers["request-id"] = request_id
+                else:
+                    headers["openai-processing-ms"] = str(round(1000 * (time.perf_counter() - began)))
+                    headers["openai-version"] = "2020-10-01"
             await send(message)
 
         with structlog.contextvars.bound_contextvars(request_id=request_id):

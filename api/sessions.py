@@ -10,8 +10,8 @@ from litestar.params import Parameter
 from msgspec import UNSET, UnsetType
 
 from api.conversations import Conversations
+from api.decode import decode_body
 from api.openai.conversations import CreateConversation, begin, wants_tools
-from api.openai.decode import decode_body
 from api.openai.items import Item, items_of
 from api.openai.pages import After, Deleted, Include, Limit, ObjectList, Sorted, page_of
 from shared.conversations import Record

@@ -10,6 +10,7 @@ from uuid import uuid4
 
 import httpx
 import pytest
+from anthropic import AsyncAnthropic
 from hypothesis import settings
 from openai import AsyncOpenAI, OpenAI
 
@@ -71,6 +72,13 @@ def marker() -> str:
 async def sdk(stack: Stack) -> AsyncIterator[AsyncOpenAI]:
     async with stack.sdk() as sdk:
         yield sdk
+
+
+@pytest.fixture
+async def claude(stack: Stack) -> AsyncIterator[AsyncAnthropic]:
+    """Anthropic's client of the Messages API."""
+    async with stack.anthropic() as claude:
+        yield claude
 
 
 @pytest.fixture

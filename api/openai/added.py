@@ -8,7 +8,7 @@ from typing import Any
 import msgspec
 
 from api.errors import ApiError
-from api.openai.turns import TurnsBuilder
+from api.turns import TurnsBuilder
 from shared.added_items import AddedItem, ItemRole, new_item_id
 from shared.runs import RunRequest, TextPart, ToolResultPart, Turn
 
@@ -44,8 +44,6 @@ def with_added(run: RunRequest, items: Sequence[AddedItem]) -> RunRequest:
     for turn in (*run.history, Turn(role="user", parts=run.prompt)):
         built.add(turn.role, turn.parts)
     turns = built.turns()
-    if turns[0].role == "assistant":  # the model wants the user's turn first
-        turns.insert(0, Turn(role="user", parts=(TextPart("."),)))
     return msgspec.structs.replace(
         run,
         history=tuple(turns[:-1]),

@@ -7,10 +7,12 @@ from collections.abc import Iterable
 import msgspec
 from msgspec import UNSET, UnsetType
 
+from api import backline
+from api.backline import BacklineInfo, ToolActivity, activity_of
 from api.errors import ApiError
+from api.one_line import json_text, one_line
 from api.openai.completion import (
     AnswerMessage,
-    BacklineInfo,
     CallChunk,
     CalledCustom,
     CalledFunction,
@@ -24,7 +26,6 @@ from api.openai.completion import (
     ErrorEnvelope,
     MadeCall,
     PromptTokensDetails,
-    ToolActivity,
 )
 from api.openai.tools import custom_input
 from shared.runs import (
@@ -40,12 +41,6 @@ from shared.runs import (
 )
 
 DONE = b"data: [DONE]\n\n"
-_LINE_ENDS = (
-    (b"\xe2\x80\xa8", b"\\u2028"),
-    (b"\xe2\x80\xa9", b"\\u2029"),
-    (b"\xc2\x85", b"\\u0085"),
-)
-"""Python's `str.splitlines`, which some readers of event streams use, ends lines at these."""
 KEEP_ALIVE = b": keep-alive\n"
 """One line and no blank one after it: openai-python takes any blank line for the end of an event."""
 _REFUSED = "The model declined to answer this."
@@ -93,13 +88,13 @@ class Chunks:
         """Frames for one event; nothing for what is not to be shown."""
         match event:
             case TextDelta(text=text):
-                return self.start() + self._before + _json_text(text) + self._after
+                return self.start() + self._before + json_text(text) + self._after
             case ThinkingDelta(text=text) if self._subject.shows_thinking:
                 return self.start() + self._say(ChunkDelta(reasoning_content=text))
             case CallStarted() | CallDelta():
                 return self.start() + self._call(event)
             case ToolStarted() | ToolFinished() if self._subject.shows_tools:
-                info = BacklineInfo(self._subject.run_id, self._subject.agent, tool=_activity(event))
+                info = BacklineInfo(self._subject.run_id, self._subject.agent, tool=activity_of(event))
                 return self.start() + _frame(
                     msgspec.structs.replace(self._chunk(ChunkDelta()), backline=info)
                 )
@@ -192,7 +187,7 @@ class Answer:
             case CallDelta(index=index, arguments=arguments):
                 self.calls[index].pieces.append(arguments)
             case ToolStarted() | ToolFinished():
-                self._tools.append(_activity(event))
+                self._tools.append(activity_of(event))
 
     def tools(self, subject: Subject) -> list[ToolActivity] | UnsetType:
         """What the agent did, if the client asked to see it."""
@@ -272,13 +267,11 @@ def ending(subject: Subject, events: list[RunCompleted], *, include_usage: bool)
 
 def info_of(subject: Subject, event: RunCompleted) -> BacklineInfo:
     """Backline's own words on a completed run."""
-    return BacklineInfo(
+    return backline.info_of(
+        event,
         run_id=subject.run_id,
         agent=subject.agent,
-        session_id=event.session_id,
-        conversation_id=subject.conversation or None,
-        claude_model=event.model,
-        cost_usd=event.usage.cost_usd,
+        conversation=subject.conversation,
         ignored=subject.ignored,
     )
 
@@ -320,12 +313,6 @@ def error_frame(error: ApiError) -> bytes:
     return _frame(envelope_of(error))
 
 
-def _activity(event: ToolStarted | ToolFinished) -> ToolActivity:
-    if isinstance(event, ToolStarted):
-        return ToolActivity(id=event.id, status="started", name=event.name, input=event.input)
-    return ToolActivity(id=event.id, status="failed" if event.is_error else "finished")
-
-
 def _made(subject: Subject, call: _Call) -> MadeCall:
     if call.name in subject.custom:
         return MadeCall(id=call.id, type="custom", custom=_custom(call))
@@ -340,20 +327,5 @@ def _custom(call: _Call) -> CalledCustom:
     return CalledCustom(name=call.name, input=custom_input(msgspec.json.decode(call.arguments)))
 
 
-def _json_text(text: str) -> bytes:
-    """Text as JSON in one line, whatever a reader takes for the end of one."""
-    encoded = msgspec.json.encode(text)
-    if not text.isascii():
-        for raw, escaped in _LINE_ENDS:
-            encoded = encoded.replace(raw, escaped)
-    return encoded
-
-
 def _frame(struct: msgspec.Struct) -> bytes:
-    return b"data: " + _one_line(msgspec.json.encode(struct)) + b"\n\n"
-
-
-def _one_line(encoded: bytes) -> bytes:
-    for raw, escaped in _LINE_ENDS:
-        encoded = encoded.replace(raw, escaped)
-    return encoded
+    return b"data: " + one_line(msgspec.json.encode(struct)) + b"\n\n"

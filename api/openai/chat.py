@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Awaitable, Callable
 from typing import Any, NamedTuple
 
 import msgspec
@@ -10,31 +11,32 @@ from litestar import Request, Response, post
 from litestar.response import Stream
 from redis.exceptions import RedisError
 
+from api.answering import stream, whole
+from api.backline import run_headers
 from api.choices import Choices
-from api.claude_options import ClaudeOptions, launch_options
-from api.conversations import Conversations, Thread
-from api.disconnect import unless_gone
-from api.errors import ApiError
+from api.claude_options import launch_options
+from api.conversations import Conversations
+from api.decode import decode_body
 from api.media.load import Media
-from api.models import choose
-from api.openai.added import with_added
-from api.openai.answer import Subject
+from api.openai.answer import Fold, Subject
 from api.openai.completion import ChatCompletion
-from api.openai.decode import decode_body
 from api.openai.media import load_media
-from api.openai.policy import choices_of, ignored_fields
+from api.openai.policy import choices_of, ignored_fields, includes_usage
 from api.openai.stored import Completions, StoredCompletion
-from api.openai.stream import STREAM_HEADERS, Keep, frames, whole
+from api.openai.stream import ChunkStream
 from api.openai.tools import Tools, tools_of
 from api.openai.translate import first_needed, translate
 from api.openai.wire import ChatRequest
+from api.places import find_place, put
 from api.runs import Runs
-from api.working_copies import Projects, in_project
+from api.working_copies import Projects
 from shared.registry import CachedRegistry
 from shared.runs import RunRequest
 from shared.settings import Settings
 
 _log = structlog.get_logger(__name__)
+
+Keep = Callable[[ChatCompletion], Awaitable[None]]
 
 
 class _Messages(msgspec.Struct, frozen=True):
@@ -64,92 +66,51 @@ async def create_chat_completion(
     raw = await request.body()
     body, unknown = decode_body(raw, ChatRequest, nested=["claude_options", "backline"])
     ignored = ignored_fields(body, unknown)
-    thread, run_request = await _translate(
-        body, tenant, request.state.request_id, conversations, projects, registry, media, settings
+    place = await find_place(
+        body,
+        tenant=tenant,
+        conversations=conversations,
+        projects=projects,
+        registry=registry,
+        settings=settings,
     )
-    asked = _Asked(body, run_request, ignored, tools_of(body))
-    choices = await Choices.submit(runs, run_request, choices_of(body, thread), tick_s=settings.keepalive_s)
-    subject = _subject(asked, choices)
-    keep = _keeper(raw, tenant, completions) if body.store else None
-    try:
-        if body.stream:
-            return await _stream(request, choices, subject, body, settings, keep)
-        answer = await unless_gone(request, whole(choices, subject))
-    except BaseException:
-        await choices.close()
-        raise
-    await choices.close()
-    if keep is not None:
-        await keep(answer)
-    headers = run_headers(subject)
-    if answer.backline.session_id:
-        headers["x-backline-session-id"] = answer.backline.session_id
-    return Response(msgspec.json.encode(answer), media_type="application/json", headers=headers)
-
-
-def run_headers(subject: Subject) -> dict[str, str]:
-    """The headers that name what answers a request."""
-    headers = {"x-backline-run-id": subject.run_id}
-    if subject.conversation:
-        headers["x-backline-conversation-id"] = subject.conversation
-    return headers
-
-
-async def _translate(
-    body: ChatRequest,
-    tenant: str,
-    request_id: str,
-    conversations: Conversations,
-    projects: Projects,
-    registry: CachedRegistry,
-    media: Media,
-    settings: Settings,
-) -> tuple[Thread | None, RunRequest]:
-    thread = await _thread(body, tenant, conversations)
-    project = await projects.named(tenant, body.project_id, thread)
-    home = project.agent if project is not None else thread.record.agent if thread is not None else ""
-    choice = await choose(body.model, registry, home or settings.default_agent)
-    options = body.claude_options or ClaudeOptions()
-    if options.model is not None:
-        choice = choice.with_model(options.model, "claude_options.model")
-    if thread is not None:
-        thread.require_agent(choice.agent)
-    elif options.continue_:
-        thread = await conversations.newest(tenant, choice.agent, project.id if project else "")
     run = translate(
         body,
-        choice,
+        place.choice,
         tenant=tenant,
-        request_id=request_id,
+        request_id=request.state.request_id,
         history_limit=settings.history_limit,
-        thread=thread,
+        thread=place.thread,
         options=launch_options(body.claude_options, settings),
-        media=await load_media(body.messages, media, start=first_needed(body.messages, thread)),
+        media=await load_media(body.messages, media, start=first_needed(body.messages, place.thread)),
     )
-    if run.conversation:
-        run = with_added(run, await conversations.waiting(tenant, run.conversation))
-    if project is not None:
-        run = in_project(run, project)
-    return thread, run
+    run = await put(run, place, conversations)
+    asked = _Asked(body, run, ignored, tools_of(body))
+    count = choices_of(body, place.thread)
+    choices = await Choices.submit(runs, [run] * count, tick_s=settings.keepalive_s)
+    keep = _keeper(raw, tenant, completions) if body.store else None
+    return await _answer(request, asked, choices, keep, settings)
 
 
-async def _thread(body: ChatRequest, tenant: str, conversations: Conversations) -> Thread | None:
-    """The stored conversation that the request names by an id, if it names one."""
-    options = body.claude_options or ClaudeOptions()
-    named = {
-        "conversation_id": body.conversation_id,
-        "claude_options.session_id": options.session_id,
-        "claude_options.continue": options.continue_,
-    }
-    given = [name for name, value in named.items() if value is not None and value is not False]
-    if len(given) > 1:
-        said = f"Only one of these can say where to go on: {', '.join(given)}."
-        raise ApiError(400, said, param=given[1], code="invalid_value")
-    if body.conversation_id is not None:
-        return await conversations.by_conversation(tenant, body.conversation_id)
-    if options.session_id is not None:
-        return await conversations.by_session(tenant, options.session_id)
-    return None
+async def _answer(
+    request: Request[Any, Any, Any], asked: _Asked, choices: Choices, keep: Keep | None, settings: Settings
+) -> Response[bytes] | Stream:
+    subject = _subject(asked, choices)
+    fold = Fold(subject, len(choices.accepted))
+    if asked.body.stream:
+        include_usage = includes_usage(asked.body.stream_options)
+        chunks = ChunkStream(
+            subject, len(choices.accepted), include_usage=include_usage, fold=fold if keep else None
+        )
+        headers = run_headers(subject.run_id, subject.conversation)
+        before_end = (lambda: keep(fold.completion())) if keep else None
+        return await stream(request, choices, chunks, settings, headers, before_end)
+    await whole(request, choices, choices.fold(fold.add))
+    answer = fold.completion()
+    if keep:
+        await keep(answer)
+    headers = run_headers(subject.run_id, subject.conversation, answer.backline.session_id)
+    return Response(msgspec.json.encode(answer), media_type="application/json", headers=headers)
 
 
 def _subject(asked: _Asked, choices: Choices) -> Subject:
@@ -181,19 +142,3 @@ def _keeper(raw: bytes, tenant: str, completions: Completions) -> Keep:
             _log.warning("completion_not_stored", completion_id=completion.id, error=str(error))
 
     return keep
-
-
-async def _stream(
-    request: Request[Any, Any, Any],
-    choices: Choices,
-    subject: Subject,
-    body: ChatRequest,
-    settings: Settings,
-    keep: Keep | None,
-) -> Stream:
-    """Wait for the first word, so that an early failure has a status of its own; then stream."""
-    await unless_gone(request, choices.wait_for_words(settings.stream_hold_s))
-    include_usage = bool(body.stream_options and body.stream_options.include_usage)
-    begun = choices.close_unless_begun()
-    content = frames(choices, subject, settings.keepalive_s, begun, keep, include_usage=include_usage)
-    return Stream(content, media_type="text/event-stream", headers={**STREAM_HEADERS, **run_headers(subject)})

@@ -7,6 +7,8 @@ from typing import Literal
 import msgspec
 from msgspec import UNSET, UnsetType
 
+from api.backline import BacklineInfo
+
 
 class PromptTokensDetails(msgspec.Struct, frozen=True):
     """Where prompt tokens came from."""
@@ -33,29 +35,6 @@ class CompletionUsage(msgspec.Struct, frozen=True):
     total_tokens: int
     prompt_tokens_details: PromptTokensDetails
     completion_tokens_details: CompletionTokensDetails = CompletionTokensDetails()
-
-
-class ToolActivity(msgspec.Struct, frozen=True, kw_only=True):
-    """What the agent does with a tool of its own; `input` is JSON text."""
-
-    id: str
-    status: Literal["started", "finished", "failed"]
-    name: str | UnsetType = UNSET
-    input: str | UnsetType = UNSET
-
-
-class BacklineInfo(msgspec.Struct, frozen=True, omit_defaults=True):
-    """What only Backline can say of an answer, beside OpenAI's fields; `cost_usd` is the CLI's own sum."""
-
-    run_id: str
-    agent: str
-    session_id: str | None = None
-    conversation_id: str | None = None
-    claude_model: str | None = None
-    cost_usd: float | None = None
-    ignored: list[str] = []
-    tool: ToolActivity | UnsetType = UNSET
-    tools: list[ToolActivity] | UnsetType = UNSET
 
 
 class CalledFunction(msgspec.Struct, frozen=True, omit_defaults=True):

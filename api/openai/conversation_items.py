@@ -8,10 +8,10 @@ import msgspec
 from litestar import Request, delete, get, post
 
 from api.conversations import Conversations, unknown_place
+from api.decode import decode_body
 from api.errors import ApiError
 from api.openai.added import read_items
 from api.openai.conversations import Conversation, conversation_of, wants_tools
-from api.openai.decode import decode_body
 from api.openai.items import Item, item_of, items_of
 from api.openai.pages import After, Include, Limit, ObjectList, Sorted, page_of
 from api.openai.removal import without_item

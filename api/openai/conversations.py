@@ -8,9 +8,9 @@ import msgspec
 from litestar import Request, delete, get, post
 
 from api.conversations import Conversations
+from api.decode import decode_body
 from api.models import Choice, choose
 from api.openai.added import read_items
-from api.openai.decode import decode_body
 from api.openai.pages import After, Deleted, Limit, ObjectList, Sorted, checked_metadata, page_of
 from shared.conversations import Record
 from shared.registry import CachedRegistry

@@ -9,11 +9,11 @@ from collections.abc import Sequence
 
 from api.conversations import Thread
 from api.errors import ApiError
-from api.openai.wire import ChatRequest
+from api.openai.wire import ChatRequest, StreamOptions
 from shared.runs import Effort
 
 _MOST_METADATA = 16
-_MOST_CHOICES = 8
+MOST_CHOICES = 8
 _TIERS = frozenset({"auto", "default", "flex", "priority", "scale", "fast"})
 _EFFORTS: dict[str, Effort] = {
     "none": "none",
@@ -42,11 +42,16 @@ def ignored_fields(request: ChatRequest, unknown: Sequence[str]) -> list[str]:
     return sorted([*unknown, *(name for name, is_asked in asked.items() if is_asked)])
 
 
+def includes_usage(options: StreamOptions | None) -> bool:
+    """Whether the client wants the usage at the end of a stream."""
+    return options is not None and bool(options.include_usage)
+
+
 def choices_of(request: ChatRequest, thread: Thread | None) -> int:
     """How many runs to make; raises `ApiError` 400."""
     count = 1 if request.n is None else request.n
-    if not 1 <= count <= _MOST_CHOICES:
-        said = f"'n' must be from 1 to {_MOST_CHOICES}."
+    if not 1 <= count <= MOST_CHOICES:
+        said = f"'n' must be from 1 to {MOST_CHOICES}."
         raise ApiError(400, said, param="n", code="invalid_value")
     if count > 1 and thread is not None and thread.conversation:
         raise ApiError(

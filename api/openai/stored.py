@@ -10,9 +10,9 @@ from litestar import Request, delete, get, post
 from msgspec import UNSET, UnsetType
 
 from api.conversations import unknown_place
+from api.decode import decode_body
 from api.errors import ApiError
 from api.openai.completion import ChatCompletion
-from api.openai.decode import decode_body
 from api.openai.pages import After, Deleted, Limit, ObjectList, Sorted, checked_metadata, page_of
 from api.runs import Runs
 from shared.conversations import UnknownPlaceError

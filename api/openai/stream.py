@@ -1,71 +1,41 @@
-"""The choices of a completion into its stream, or into the whole of it."""
+"""The stream of a chat completion: its choices side by side, its end, and its signs of life."""
 
 from __future__ import annotations
 
-import time
-from collections.abc import AsyncIterator, Awaitable, Callable
-
-from api.choices import Choices
 from api.errors import ApiError
 from api.openai.answer import KEEP_ALIVE, Chunks, Fold, Subject, ending, error_frame
-from api.openai.completion import ChatCompletion
-from shared.runs import RunCompleted
-
-STREAM_HEADERS = {
-    "cache-control": "no-cache, no-transform",
-    "x-accel-buffering": "no",  # nginx would gather tokens
-}
-
-Keep = Callable[[ChatCompletion], Awaitable[None]]
+from shared.runs import RunCompleted, RunEvent
 
 
-async def whole(choices: Choices, subject: Subject) -> ChatCompletion:
-    """The answer at once; raises `ApiError`."""
-    fold = Fold(subject, len(choices.accepted))
-    while not choices.have_ended():
-        index, batch = await choices.next()
-        for logged in batch:
-            fold.add(index, logged.event)
-    return fold.completion()
+class ChunkStream:
+    """The stream of all choices; what it says goes into `fold` too."""
 
+    def __init__(
+        self, subject: Subject, count: int, *, include_usage: bool, fold: Fold | None = None
+    ) -> None:
+        self._subject = subject
+        self._include_usage = include_usage
+        self._fold = fold
+        self._choices = [Chunks(subject, include_usage=include_usage, index=index) for index in range(count)]
 
-async def frames(
-    choices: Choices,
-    subject: Subject,
-    keepalive_s: float,
-    begun: Callable[[], None],
-    keep: Keep | None,
-    *,
-    include_usage: bool,
-) -> AsyncIterator[bytes]:
-    """The body of the stream: what one batch gives leaves in one send, and no frame is ever split.
+    def opening(self) -> bytes:
+        """The frames that open all choices at once, when there are several."""
+        return b"".join(choice.start() for choice in self._choices) if len(self._choices) > 1 else b""
 
-    `keep` is given the whole answer before the client is told that it has ended.
-    """
-    begun()
-    count = len(choices.accepted)
-    chunks = [Chunks(subject, include_usage=include_usage, index=index) for index in range(count)]
-    fold = Fold(subject, count)
-    said_at = time.monotonic()
-    try:
-        opening = b"".join(choice.start() for choice in chunks) if count > 1 else b""
-        while not choices.have_ended():
-            index, batch = await choices.next()
-            said = opening + b"".join(chunks[index].encode(logged.event) for logged in batch)
-            opening = b""
-            for logged in batch:
-                if keep is not None or isinstance(logged.event, RunCompleted):
-                    fold.add(index, logged.event)
-            if choices.have_ended():
-                if keep is not None:
-                    await keep(fold.completion())
-                said += ending(subject, fold.completed, include_usage=include_usage)
-            if not said and time.monotonic() - said_at >= keepalive_s:
-                said = KEEP_ALIVE
-            if said:
-                said_at = time.monotonic()
-                yield said
-    except ApiError as error:
-        yield error_frame(error)
-    finally:
-        await choices.close()
+    def encode(self, index: int, event: RunEvent) -> bytes:
+        """Frames for one event of a choice."""
+        if self._fold is not None:
+            self._fold.add(index, event)
+        return self._choices[index].encode(event)
+
+    def ending(self, completed: list[RunCompleted]) -> bytes:
+        """The usage of all, if asked for, and the mark."""
+        return ending(self._subject, completed, include_usage=self._include_usage)
+
+    def pause(self) -> bytes:
+        """A comment."""
+        return KEEP_ALIVE
+
+    def error(self, error: ApiError) -> bytes:
+        """A frame with the error."""
+        return error_frame(error)

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
+from api.client_tools import among, require_distinct, require_name, require_object, root_of
 from api.errors import ApiError
 from api.openai.wire import (
     Allowed,
@@ -20,11 +20,8 @@ from api.openai.wire import (
     JsonSchemaFormat,
     Named,
 )
-from shared.json_schema import fault_of
 from shared.runs import ClientTool, JsonOutput, ToolChoice
 
-_NAME = re.compile(r"[a-zA-Z0-9_-]{1,64}")
-_MOST_TOOLS = 512
 _INPUT = "input"
 _JSON_ONLY = (
     "Answer with one JSON object and nothing else: no words before or after it, no Markdown fence around it."
@@ -62,19 +59,12 @@ def tools_of(request: ChatRequest) -> Tools:
             tools.append(_function(tool.function, f"tools[{index}].function"))
     if is_legacy:
         tools = [_function(one, f"functions[{index}]") for index, one in enumerate(request.functions or ())]
-    _require_distinct(tools, "functions" if is_legacy else "tools")
+    require_distinct(tools, "functions" if is_legacy else "tools")
     choice = _legacy_choice(request) if is_legacy else _choice(request)
     if isinstance(request.tool_choice, AllowedChoice) and not is_legacy:
         tools = _allowed(tools, request.tool_choice.allowed_tools)
-    if choice.mode == "named" and choice.name not in {tool.name for tool in tools}:
-        param = "function_call" if is_legacy else "tool_choice"
-        said = f"'{param}' names {choice.name!r}, which is not among the tools."
-        raise ApiError(400, said, param=param, code="invalid_value")
-    if not tools and choice.mode in {"required", "named"}:
-        raise ApiError(
-            400, "'tool_choice' needs 'tools' to choose from.", param="tool_choice", code="invalid_value"
-        )
-    return Tools(tuple(tools), choice if tools else ToolChoice(), frozenset(custom), is_legacy)
+    choice = among(tools, choice, "function_call" if is_legacy else "tool_choice")
+    return Tools(tuple(tools), choice, frozenset(custom), is_legacy)
 
 
 def output_of(request: ChatRequest) -> Output:
@@ -83,13 +73,12 @@ def output_of(request: ChatRequest) -> Output:
         case JsonObjectFormat():
             return Output(JsonOutput(), _JSON_ONLY)
         case JsonSchemaFormat(json_schema=asked):
-            if _NAME.fullmatch(asked.name) is None:
-                raise _bad_name("response_format.json_schema.name")
+            require_name(asked.name, "response_format.json_schema.name")
             schema = asked.schema or {}
             param = "response_format.json_schema.schema"
             said = f"Invalid schema for response_format '{asked.name}'"
-            _require_object(schema, param, said, "invalid_json_schema")
-            return Output(JsonOutput(schema=_root(schema)), asked.description or "")
+            require_object(schema, param, said, "invalid_json_schema")
+            return Output(JsonOutput(schema=root_of(schema)), asked.description or "")
     return Output(None, "")
 
 
@@ -105,22 +94,20 @@ def custom_arguments(text: str) -> dict[str, Any]:
 
 
 def _function(function: Function, where: str) -> ClientTool:
-    if _NAME.fullmatch(function.name) is None:
-        raise _bad_name(f"{where}.name")
+    require_name(function.name, f"{where}.name")
     schema = function.parameters or {}
     said = f"Invalid schema for function '{function.name}'"
-    _require_object(schema, f"{where}.parameters", said, "invalid_function_parameters")
+    require_object(schema, f"{where}.parameters", said, "invalid_function_parameters")
     return ClientTool(
         name=function.name,
         description=function.description or "",
-        parameters=_root(schema),
+        parameters=root_of(schema),
         strict=bool(function.strict),
     )
 
 
 def _custom(tool: Custom, where: str) -> ClientTool:
-    if _NAME.fullmatch(tool.name) is None:
-        raise _bad_name(f"{where}.name")
+    require_name(tool.name, f"{where}.name")
     if (tool.format or {}).get("type", "text") != "text":
         raise ApiError(400, "A grammar cannot be kept to.", param=f"{where}.format", code="unsupported_value")
     parameters = {"type": "object", "properties": {_INPUT: {"type": "string"}}, "required": [_INPUT]}
@@ -162,30 +149,3 @@ def _allowed(tools: Sequence[ClientTool], allowed: Allowed) -> list[ClientTool]:
         said = f"'tool_choice' allows {min(missing)!r}, which is not among the tools."
         raise ApiError(400, said, param="tool_choice", code="invalid_value")
     return [tool for tool in tools if tool.name in names]
-
-
-def _require_distinct(tools: Sequence[ClientTool], param: str) -> None:
-    names = [tool.name for tool in tools]
-    if len(names) > _MOST_TOOLS:
-        said = f"'{param}' may have at most {_MOST_TOOLS} entries; this has {len(names)}."
-        raise ApiError(400, said, param=param, code="array_above_max_length")
-    for name in names:
-        if names.count(name) > 1:
-            raise ApiError(400, f"Two of '{param}' are called {name!r}.", param=param, code="invalid_value")
-
-
-def _require_object(schema: dict[str, Any], param: str, said: str, code: str) -> None:
-    if schema.get("type", "object") != "object":
-        what = f"schema must be a JSON Schema of 'type: \"object\"', got 'type: {schema['type']!r}'"
-        raise ApiError(400, f"{said}: {what}.", param=param, code=code)
-    if fault := fault_of(schema):
-        raise ApiError(400, f"{said}: {fault}.", param=param, code=code)
-
-
-def _root(schema: dict[str, Any]) -> dict[str, Any]:
-    return {"type": "object", "properties": {}, **schema}
-
-
-def _bad_name(param: str) -> ApiError:
-    said = f"Invalid '{param}': use 1 to 64 letters, digits, '_' or '-'."
-    return ApiError(400, said, param=param, code="invalid_value")

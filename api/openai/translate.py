@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import hashlib
-import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from types import MappingProxyType
 from typing import Any
 
@@ -15,10 +13,10 @@ from api.conversations import Thread
 from api.errors import ApiError
 from api.media.load import MediaPart
 from api.models import Choice
+from api.numbers import MOST_TOKENS, check_range
 from api.openai.media import Place
 from api.openai.policy import effort_of
 from api.openai.tools import custom_arguments, output_of, tools_of
-from api.openai.turns import TurnsBuilder
 from api.openai.wire import (
     AssistantMessage,
     AudioContent,
@@ -36,7 +34,7 @@ from api.openai.wire import (
     ToolMessage,
     UserMessage,
 )
-from shared.prefix import prefix_under
+from api.turns import TurnsBuilder, call_id, unanswered
 from shared.runs import (
     LaunchOptions,
     Part,
@@ -51,9 +49,7 @@ from shared.runs import (
 _NO_MEDIA: Mapping[Place, MediaPart] = MappingProxyType({})
 _MAX_STOPS = 4
 _MAX_STOP_LENGTH = 256
-_MAX_TOKENS = 2**31
 _NO_OPTIONS = LaunchOptions()
-_CALL_ID = re.compile(r"[a-zA-Z0-9_-]{1,128}")
 
 
 def translate(
@@ -100,41 +96,7 @@ def translate(
         output=output.output,
         options=options,
     )
-    return run if thread is None else _in_thread(run, thread)
-
-
-def _in_thread(run: RunRequest, thread: Thread) -> RunRequest:
-    """Go on from a stored place. Its model stays unless another is asked for, which no process holds yet."""
-    record = thread.record
-    model = run.model or record.model
-    system = run.system or record.system
-    run = msgspec.structs.replace(run, model=model, system=system, conversation=thread.conversation)
-    if not record.has_begun:
-        return run
-    _require_answers(run, record.calls)
-    return msgspec.structs.replace(
-        run,
-        history=(),
-        system=record.system,
-        prefix=record.prefix if model == record.model else prefix_under(record.prefix, model),
-        session=record.session,
-        head=record.head,
-    )
-
-
-def _require_answers(run: RunRequest, calls: Sequence[str]) -> None:
-    """The prompt must answer just the calls with which the stored conversation ends."""
-    answered = {part.tool_use_id for part in run.prompt if isinstance(part, ToolResultPart)}
-    if missing := set(calls) - answered:
-        said = f"No tool output was found for the calls of the conversation: {_listed(missing)}."
-        raise ApiError(400, said, param="messages", code="invalid_value")
-    if unknown := answered - set(calls):
-        said = f"The conversation has no open tool calls with these ids: {_listed(unknown)}."
-        raise ApiError(400, said, param="messages", code="invalid_value")
-
-
-def _listed(ids: Iterable[str]) -> str:
-    return ", ".join(sorted(ids))[:200]
+    return run if thread is None else thread.go_on(run)
 
 
 def first_needed(messages: Sequence[Message], thread: Thread | None) -> int:
@@ -170,16 +132,14 @@ def _conversation(
                 built.add("assistant", _assistant_parts(message, where))
                 if message.function_call is not None:
                     legacy_ids[message.function_call.name] = _legacy_id(where)
-            case ToolMessage(content=content, tool_call_id=call_id):
-                result = ToolResultPart(tool_use_id=_call_id(call_id), text=_plain(content))
+            case ToolMessage(content=content, tool_call_id=given):
+                result = ToolResultPart(tool_use_id=call_id(given), text=_plain(content))
                 _add_result(built, result, where, is_known=is_stored)
             case FunctionMessage(name=name, content=text):
                 result = ToolResultPart(tool_use_id=legacy_ids.get(name, ""), text=text or "")
                 _add_result(built, result, where, is_known=False)
     turns = built.turns()
     _require_results(turns)
-    if turns and turns[0].role == "assistant":  # the model wants the user's turn first
-        turns.insert(0, Turn(role="user", parts=(TextPart("."),)))
     return turns, "\n\n".join(text for text in system if text)
 
 
@@ -221,7 +181,7 @@ def _assistant_parts(message: AssistantMessage, where: str) -> tuple[Part, ...]:
 
 def _tool_use(call: ToolCall, where: str) -> ToolUsePart:
     if call.custom is not None:
-        return ToolUsePart(_call_id(call.id), call.custom.name, custom_arguments(call.custom.input))
+        return ToolUsePart(call_id(call.id), call.custom.name, custom_arguments(call.custom.input))
     if call.function is None:
         raise ApiError(
             400,
@@ -236,19 +196,12 @@ def _tool_use(call: ToolCall, where: str) -> ToolUsePart:
         raise ApiError(
             400, f"Invalid '{where}': must be a JSON object as text.", param=where, code="invalid_value"
         ) from error
-    return ToolUsePart(id=_call_id(call.id), name=call.function.name, input=arguments)
-
-
-def _call_id(given: str) -> str:
-    """A call's id as the Messages API takes one: clients bring others, of other servers' calls."""
-    if _CALL_ID.fullmatch(given):
-        return given
-    return f"call_{hashlib.sha256(given.encode(errors='surrogatepass')).hexdigest()[:32]}"
+    return ToolUsePart(id=call_id(call.id), name=call.function.name, input=arguments)
 
 
 def _legacy_id(where: str) -> str:
     """An id for a call of the older form, which has none: its message's place."""
-    return _call_id(f"call of {where}")
+    return call_id(f"call of {where}")
 
 
 def _add_result(built: TurnsBuilder, result: ToolResultPart, where: str, *, is_known: bool) -> None:
@@ -263,19 +216,14 @@ def _add_result(built: TurnsBuilder, result: ToolResultPart, where: str, *, is_k
 
 
 def _require_results(turns: Sequence[Turn]) -> None:
-    """Every call must have its result in the turn that follows, or the model refuses the conversation."""
-    for index, turn in enumerate(turns):
-        calls = {part.id for part in turn.parts if isinstance(part, ToolUsePart)}
-        after = turns[index + 1].parts if index + 1 < len(turns) else ()
-        missing = calls - {part.tool_use_id for part in after if isinstance(part, ToolResultPart)}
-        if missing:
-            said = "An assistant message with 'tool_calls' must be followed by tool messages that answer each"
-            raise ApiError(
-                400,
-                f"{said} 'tool_call_id': {_listed(missing)}.",
-                param="messages",
-                code="invalid_value",
-            )
+    if missing := unanswered(turns):
+        said = "An assistant message with 'tool_calls' must be followed by tool messages that answer each"
+        raise ApiError(
+            400,
+            f"{said} 'tool_call_id': {', '.join(missing)[:200]}.",
+            param="messages",
+            code="invalid_value",
+        )
 
 
 def _plain(content: PlainContent) -> str:
@@ -293,12 +241,9 @@ def _sampling(request: ChatRequest) -> Sampling:
         )
     limit = request.max_completion_tokens or request.max_tokens
     for name in ("max_completion_tokens", "max_tokens"):
-        if (value := getattr(request, name)) is not None and not 1 <= value <= _MAX_TOKENS:
-            raise ApiError(
-                400, f"'{name}' must be from 1 to {_MAX_TOKENS}.", param=name, code="invalid_value"
-            )
-    _check_range("temperature", request.temperature, 2.0)
-    _check_range("top_p", request.top_p, 1.0)
+        check_range(name, getattr(request, name), 1, MOST_TOKENS)
+    check_range("temperature", request.temperature, 0, 2)
+    check_range("top_p", request.top_p, 0, 1)
     return Sampling(
         max_output_tokens=limit,
         temperature=None if request.temperature is None else min(request.temperature, 1.0),
@@ -306,11 +251,6 @@ def _sampling(request: ChatRequest) -> Sampling:
         stop=tuple(text for text in stop if text.strip()),
         effort=effort_of(request) or (request.claude_options or ClaudeOptions()).effort,
     )
-
-
-def _check_range(name: str, value: float | None, most: float) -> None:
-    if value is not None and not 0 <= value <= most:
-        raise ApiError(400, f"'{name}' must be from 0 to {most:g}.", param=name, code="invalid_value")
 
 
 def _unsupported(param: str, message: str) -> ApiError:

@@ -6,6 +6,7 @@ from typing import Annotated, Any, Literal
 
 import msgspec
 
+from api.backline import BacklineOptions
 from api.claude_options import ClaudeOptions
 
 
@@ -212,12 +213,6 @@ class JsonSchemaFormat(msgspec.Struct, frozen=True, tag="json_schema", tag_field
     """The answer is a JSON object that a schema allows."""
 
     json_schema: OutputSchema
-
-
-class BacklineOptions(msgspec.Struct, frozen=True):
-    """What else of the run to show: the model's thinking, the agent's own tools."""
-
-    show: list[Literal["thinking", "tools"]] | None = None
 
 
 Metadata = dict[Annotated[str, msgspec.Meta(max_length=64)], Annotated[str, msgspec.Meta(max_length=512)]]

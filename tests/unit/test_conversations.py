@@ -10,9 +10,9 @@ import pytest
 from arq.connections import ArqRedis
 
 from api.conversations import Conversations, Thread
+from api.decode import decode_body
 from api.errors import ApiError
 from api.models import Choice
-from api.openai.decode import decode_body
 from api.openai.items import MessageItem, ToolItem, items_of
 from api.openai.pages import checked_metadata
 from api.openai.translate import translate

@@ -26,8 +26,11 @@ from msgspec.inspect import (
     type_info,
 )
 
+from api.anthropic.errors import envelope_of, status_of
+from api.anthropic.wire import CountRequest, MessagesRequest
 from api.app import ROUTES
 from api.errors import failed
+from api.openai.text_wire import CompletionRequest
 from api.openai.wire import ChatRequest
 from cli import main as command
 from shared import redis_keys, settings
@@ -97,9 +100,33 @@ def test_every_kind_of_failure_is_in_the_table_of_errors() -> None:
         assert re.search(rf"\| `{kind}` \| {error.status} \| `{error.type}` \| `{error.code}` \|", page), kind
 
 
-def test_every_field_of_a_request_and_every_route_is_described() -> None:
+def test_every_kind_of_failure_has_a_line_in_anthropics_table() -> None:
+    page = (DOCS / "messages.md").read_text("utf-8")
+    for kind in ErrorKind:
+        error = failed(RunError(kind, ""), "run")
+        here, said = status_of(error), envelope_of(error, "").error.type
+        line = next(line for line in page.splitlines() if line.startswith("| ") and f"`{said}`" in line)
+        there, shown = line.split(" | ")[:2]
+        assert str(error.status) in there
+        assert shown in {str(here), "the same"}
+
+
+@pytest.mark.parametrize(
+    ("request_kind", "name"),
+    [
+        (ChatRequest, "api.md"),
+        (CompletionRequest, "api.md"),
+        (MessagesRequest, "messages.md"),
+        (CountRequest, "messages.md"),
+    ],
+)
+def test_every_field_of_a_request_is_described(request_kind: type[msgspec.Struct], name: str) -> None:
+    page = (DOCS / name).read_text("utf-8")
+    assert [field for field in request_kind.__struct_fields__ if f"`{field}`" not in page] == []
+
+
+def test_every_route_is_described() -> None:
     page = (DOCS / "api.md").read_text("utf-8")
-    assert [name for name in ChatRequest.__struct_fields__ if f"`{name}`" not in page] == []
     paths = {path for route in ROUTES if isinstance(route, HTTPRouteHandler) for path in route.paths}
     shown = {path: re.sub(r":str", "", path.replace("{model_id:path}", "{id}")) for path in paths}
     assert [path for path, name in shown.items() if f"`{name}`" not in page] == []

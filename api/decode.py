@@ -1,4 +1,4 @@
-"""Bytes into a request struct, and what is wrong with them into OpenAI's words."""
+"""Bytes into a request struct, and what is wrong with them into words for the client."""
 
 from __future__ import annotations
 

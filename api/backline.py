@@ -1,0 +1,72 @@
+"""What Backline has to say beside a protocol's own words, and what a request may ask of it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Literal
+
+import msgspec
+from msgspec import UNSET, UnsetType
+
+from shared.runs import RunCompleted, ToolFinished, ToolStarted
+
+
+class BacklineOptions(msgspec.Struct, frozen=True):
+    """What else of the run to show: the model's thinking, the agent's own tools."""
+
+    show: list[Literal["thinking", "tools"]] | None = None
+
+
+class ToolActivity(msgspec.Struct, frozen=True, kw_only=True):
+    """What the agent does with a tool of its own; `input` is JSON text."""
+
+    id: str
+    status: Literal["started", "finished", "failed"]
+    name: str | UnsetType = UNSET
+    input: str | UnsetType = UNSET
+
+
+class BacklineInfo(msgspec.Struct, frozen=True, omit_defaults=True):
+    """What only Backline can say of an answer; `cost_usd` is the CLI's own sum."""
+
+    run_id: str
+    agent: str
+    session_id: str | None = None
+    conversation_id: str | None = None
+    claude_model: str | None = None
+    cost_usd: float | None = None
+    ignored: list[str] = []
+    tool: ToolActivity | UnsetType = UNSET
+    tools: list[ToolActivity] | UnsetType = UNSET
+
+
+def info_of(
+    event: RunCompleted, *, run_id: str, agent: str, conversation: str, ignored: Sequence[str]
+) -> BacklineInfo:
+    """Backline's own words on a completed run."""
+    return BacklineInfo(
+        run_id=run_id,
+        agent=agent,
+        session_id=event.session_id,
+        conversation_id=conversation or None,
+        claude_model=event.model,
+        cost_usd=event.usage.cost_usd,
+        ignored=list(ignored),
+    )
+
+
+def activity_of(event: ToolStarted | ToolFinished) -> ToolActivity:
+    """What the agent does with a tool of its own."""
+    if isinstance(event, ToolStarted):
+        return ToolActivity(id=event.id, status="started", name=event.name, input=event.input)
+    return ToolActivity(id=event.id, status="failed" if event.is_error else "finished")
+
+
+def run_headers(run_id: str, conversation: str = "", session_id: str | None = None) -> dict[str, str]:
+    """The headers that name what answers a request; the session when it is known."""
+    headers = {"x-backline-run-id": run_id}
+    if conversation:
+        headers["x-backline-conversation-id"] = conversation
+    if session_id:
+        headers["x-backline-session-id"] = session_id
+    return headers

@@ -1,0 +1,105 @@
+"""`POST /v1/completions`, the older form: each prompt is a user message to an agent."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import msgspec
+from litestar import Request, Response, post
+from litestar.response import Stream
+
+from api.answering import stream, whole
+from api.backline import run_headers
+from api.choices import Choices
+from api.decode import decode_body
+from api.errors import ApiError
+from api.models import choose
+from api.openai.answer import Subject
+from api.openai.policy import MOST_CHOICES, ignored_fields, includes_usage
+from api.openai.text_answer import TextFold, TextStream
+from api.openai.text_wire import CompletionRequest
+from api.openai.translate import translate
+from api.openai.wire import ChatRequest, UserMessage
+from api.runs import Runs
+from shared.registry import CachedRegistry
+from shared.settings import Settings
+
+
+@post("/v1/completions", status_code=200, tags=["OpenAI"])
+async def create_completion(
+    request: Request[Any, Any, Any],
+    tenant: str,
+    runs: Runs,
+    registry: CachedRegistry,
+    settings: Settings,
+) -> Response[bytes] | Stream:
+    """Run one turn of an agent for each prompt; streams tokens as they come when `stream` is true."""
+    body, unknown = decode_body(await request.body(), CompletionRequest)
+    prompts = _prompts(body)
+    ignored = ignored_fields(_as_chat(body, prompts[0]), unknown)
+    choice = await choose(body.model, registry, settings.default_agent)
+    limits = {"request_id": request.state.request_id, "history_limit": settings.history_limit}
+    asked = [translate(_as_chat(body, prompt), choice, tenant=tenant, **limits) for prompt in prompts]
+    choices = await Choices.submit(runs, asked, tick_s=settings.keepalive_s)
+    openings = prompts if body.echo else [""] * len(prompts)
+    subject = _subject(body, choices, ignored)
+    headers = run_headers(subject.run_id)
+    if body.stream:
+        chunks = TextStream(subject, openings, include_usage=includes_usage(body.stream_options))
+        return await stream(request, choices, chunks, settings, headers)
+    fold = TextFold(subject, openings)
+    await whole(request, choices, choices.fold(fold.add))
+    return Response(msgspec.json.encode(fold.completion()), media_type="application/json", headers=headers)
+
+
+def _subject(body: CompletionRequest, choices: Choices, ignored: list[str]) -> Subject:
+    return Subject(
+        run_id=choices.first.id,
+        agent=choices.first.agent,
+        model=body.model,
+        created=choices.first.created,
+        ignored=ignored,
+    )
+
+
+def _prompts(body: CompletionRequest) -> list[str]:
+    """The prompt of every run, in the order of the choices; raises `ApiError` 400."""
+    refused = {
+        "suffix": bool(body.suffix),
+        "logprobs": bool(body.logprobs),
+        "best_of": body.best_of not in {None, 1, body.n},
+    }
+    for name, is_asked in refused.items():
+        if is_asked:
+            said = f"Unsupported parameter: '{name}' is not supported with this model."
+            raise ApiError(400, said, param=name, code="unsupported_parameter")
+    given = [body.prompt] if isinstance(body.prompt, str) else body.prompt
+    prompts = [prompt for prompt in given if isinstance(prompt, str)]
+    if len(prompts) < len(given):
+        said = "'prompt' must be text: an agent does not read tokens."
+        raise ApiError(400, said, param="prompt", code="unsupported_value")
+    if not prompts or not all(prompt.strip() for prompt in prompts):
+        raise ApiError(400, "'prompt' must not be empty.", param="prompt", code="invalid_value")
+    each = 1 if body.n is None else body.n
+    if each < 1 or each * len(prompts) > MOST_CHOICES:
+        said = f"'n' times the number of prompts must be from 1 to {MOST_CHOICES}."
+        raise ApiError(400, said, param="n", code="invalid_value")
+    return [prompt for prompt in prompts for _ in range(each)]
+
+
+def _as_chat(body: CompletionRequest, prompt: str) -> ChatRequest:
+    """The same, asked as a chat."""
+    return ChatRequest(
+        model=body.model,
+        messages=[UserMessage(prompt)],
+        stream=body.stream,
+        stream_options=body.stream_options,
+        max_tokens=body.max_tokens,
+        temperature=body.temperature,
+        top_p=body.top_p,
+        stop=body.stop,
+        logit_bias=body.logit_bias,
+        frequency_penalty=body.frequency_penalty,
+        presence_penalty=body.presence_penalty,
+        user=body.user,
+    )
