@@ -11,8 +11,8 @@ from litestar.response import Stream
 
 from api.choices import Choices
 from api.disconnect import unless_gone
-from api.errors import ApiError
-from shared.runs import RunCompleted, RunEvent
+from api.errors import ApiError, begun_anew
+from shared.runs import Restarted, RunCompleted, RunEvent
 from shared.settings import Settings
 
 _T = TypeVar("_T")
@@ -94,6 +94,8 @@ async def _frames(
         opening = encoder.opening()
         while not choices.have_ended():
             index, batch = await choices.next()
+            if any(isinstance(logged.event, Restarted) for logged in batch):
+                raise begun_anew(choices.accepted[index].id)  # what was sent cannot be unsaid
             frames = opening + b"".join(encoder.encode(index, logged.event) for logged in batch)
             opening = b""
             if batch and isinstance(batch[-1].event, RunCompleted):

@@ -8,13 +8,14 @@ from typing import Literal
 import msgspec
 from msgspec import UNSET, UnsetType
 
-from shared.runs import RunCompleted, ToolFinished, ToolStarted
+from shared.runs import OnWorkerLoss, RunCompleted, ToolFinished, ToolStarted
 
 
 class BacklineOptions(msgspec.Struct, frozen=True):
-    """What else of the run to show: the model's thinking, the agent's own tools."""
+    """What else of the run to show, and what becomes of it when its worker is lost in mid-answer."""
 
     show: list[Literal["thinking", "tools"]] | None = None
+    on_worker_loss: OnWorkerLoss | None = None
 
 
 class ToolActivity(msgspec.Struct, frozen=True, kw_only=True):
@@ -38,6 +39,8 @@ class BacklineInfo(msgspec.Struct, frozen=True, omit_defaults=True):
     ignored: list[str] = []
     tool: ToolActivity | UnsetType = UNSET
     tools: list[ToolActivity] | UnsetType = UNSET
+    resumed: bool | UnsetType = UNSET
+    """In a stream: the worker was lost, and another one goes on with the answer from here."""
 
 
 def info_of(

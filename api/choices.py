@@ -12,18 +12,20 @@ from api.errors import ApiError, cancelled, failed
 from api.runs import AcceptedRun, Runs
 from shared.runs import (
     LoggedEvent,
+    Restarted,
     RunCancelled,
     RunCompleted,
     RunEvent,
     RunFailed,
     RunRequest,
     RunStarted,
+    StepKept,
     UpstreamRetry,
 )
 from shared.tasks import end_tasks
 
 _BEGIN_S = 5.0
-_PREPARING = (RunStarted, UpstreamRetry)
+_PREPARING = (RunStarted, Restarted, StepKept, UpstreamRetry)
 _MOST_WAITING = 64
 _TERMINAL = (RunCompleted, RunFailed, RunCancelled)
 

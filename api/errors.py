@@ -95,6 +95,12 @@ def failed(error: RunError, run_id: str) -> ApiError:
     )
 
 
+def begun_anew(run_id: str) -> ApiError:
+    """The error of a stream whose run begins anew after its worker was lost."""
+    said = "The worker was lost after the answer had begun, and a stream cannot begin anew."
+    return failed(RunError(ErrorKind.WORKER_LOST, said), run_id)
+
+
 def cancelled(event: RunCancelled, run_id: str) -> ApiError:
     """The error of a run that somebody cancelled while this client waited for it."""
     return ApiError(

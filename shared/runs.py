@@ -68,6 +68,7 @@ class Turn(msgspec.Struct, frozen=True):
     parts: tuple[Part, ...]
 
 
+OnWorkerLoss = Literal["resume", "fail", "rerun"]
 Effort = Literal["none", "low", "medium", "high", "xhigh", "max"]
 
 
@@ -177,6 +178,9 @@ class RunRequest(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     def added(self) -> tuple[Turn, ...]:
         """Turns that the session to go on from does not hold yet; without a session `history` is all."""
         return self.history if self.session else ()
+
+    on_worker_loss: OnWorkerLoss | None = None
+    """What becomes of a turn that had shown something when its worker was lost; `None`: the setting."""
 
 
 class RunState(StrEnum):
@@ -290,6 +294,19 @@ class CallDelta(msgspec.Struct, frozen=True, tag="call_args", array_like=True):
     arguments: str
 
 
+class StepKept(msgspec.Struct, frozen=True, tag="step", array_like=True):
+    """What the transcript gained when the agent called its tools or heard from them: for another worker.
+
+    `entries` is a JSON list, compressed. It is no reader's to see.
+    """
+
+    entries: bytes
+
+
+class Restarted(msgspec.Struct, frozen=True, tag="restarted", array_like=True):
+    """A worker was lost, and the turn begins anew: what was said before does not count."""
+
+
 class UpstreamRetry(msgspec.Struct, frozen=True, tag="retry", array_like=True):
     """The CLI repeats a failed model call after `delay_s` seconds."""
 
@@ -325,7 +342,7 @@ class RunCancelled(msgspec.Struct, frozen=True, tag="cancelled", array_like=True
 
 TerminalEvent = RunCompleted | RunFailed | RunCancelled
 OutputEvent = TextDelta | ThinkingDelta | ToolStarted | ToolFinished | CallStarted | CallDelta
-RunEvent = RunStarted | OutputEvent | UpstreamRetry | TerminalEvent
+RunEvent = RunStarted | OutputEvent | StepKept | Restarted | UpstreamRetry | TerminalEvent
 
 
 class LoggedEvent(msgspec.Struct, frozen=True, array_like=True):

@@ -76,6 +76,9 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     idle_timeout_s: Seconds = 300.0
     """A run that says nothing for this long is ended."""
 
+    on_worker_loss: Literal["resume", "fail", "rerun"] = "resume"
+    """What becomes of a turn that had shown something when its worker was lost."""
+
     # The API
     queue_limit: Count = 1000
     """Runs waiting for one agent; beyond it a request is refused with 429."""

@@ -17,7 +17,7 @@ from shared.projects import directory_of
 from shared.run_store import Attempt, Claim, RunStore, UnreadableRunError
 from shared.runs import (
     ErrorKind,
-    OutputEvent,
+    Restarted,
     RunCancelled,
     RunError,
     RunEvent,
@@ -27,6 +27,7 @@ from shared.runs import (
     decode_event,
 )
 from shared.settings import Settings
+from worker.recovery import Lost, lost_turn
 from worker.turn import Stop, Turns
 
 _FINISH_RETRY_S = 0.5
@@ -125,9 +126,6 @@ class Executor:
         if attempt.number == 1 and attempt.waited_s > self._settings.queue_timeout_s:
             said = f"No worker was free within {self._settings.queue_timeout_s:g} s."
             return RunFailed(error=RunError(ErrorKind.QUEUE_TIMEOUT, said))
-        if attempt.number > 1 and await self._has_shown_output(attempt.run_id):
-            said = "The worker was lost after the answer had begun; a second try would say something else."
-            return RunFailed(error=RunError(ErrorKind.WORKER_LOST, said))
         return None
 
     def _has_files(self, request: RunRequest) -> bool:
@@ -141,7 +139,11 @@ class Executor:
     async def _turn(self, claim: Claim, attempt: Attempt, stop: Stop) -> None:
         reporter = _Reporter(self._writer, attempt, lambda event: self._end(claim, attempt.number, event))
         try:
-            await self._turns.run(attempt.request, reporter, stop)
+            lost = await self._lost(attempt) if attempt.number > 1 else Lost()
+            if not lost.has_output:
+                await self._turns.run(attempt.request, reporter, stop)
+            else:
+                await self._go_on(attempt.request, lost, reporter, stop)
         except Exception:  # noqa: BLE001 - whatever it is, the run must end
             _log.exception("turn_failed", run_id=attempt.run_id)
             said = "The worker failed on this run; its log has the details."
@@ -159,9 +161,27 @@ class Executor:
                 _log.warning("finish_delayed", error=str(error))
                 await asyncio.sleep(_FINISH_RETRY_S)
 
-    async def _has_shown_output(self, run_id: str) -> bool:
-        entries = await self._redis.xrange(keys.events(run_id), count=1000)
-        return any(isinstance(decode_event(fields[b"e"]), OutputEvent) for _, fields in entries)
+    async def _go_on(self, request: RunRequest, lost: Lost, reporter: _Reporter, stop: Stop) -> None:
+        """What becomes of a turn that had shown something when its worker was lost."""
+        policy = request.on_worker_loss or self._settings.on_worker_loss
+        if policy == "fail" or lost.has_calls:
+            said = "The worker was lost after the answer had begun; a second try would say something else."
+            await reporter.conclude(RunFailed(error=RunError(ErrorKind.WORKER_LOST, said)))
+        elif policy == "rerun":
+            reporter.say(Restarted())
+            await self._turns.run(request, reporter, stop)
+        else:
+            await self._turns.recover(request, lost, reporter, stop)
+
+    async def _lost(self, attempt: Attempt) -> Lost:
+        """What earlier attempts have left in the run's log; over again while Redis is away."""
+        while True:
+            try:
+                entries = await self._redis.xrange(keys.events(attempt.run_id))
+                return lost_turn(decode_event(fields[b"e"]) for _, fields in entries)
+            except (RedisError, OSError) as error:
+                _log.warning("log_awaited", error=str(error))
+            await asyncio.sleep(_FINISH_RETRY_S)
 
 
 def _unreadable(error: UnreadableRunError) -> RunFailed:

@@ -16,6 +16,7 @@ from worker.claude.live import LiveProcess, new_session_id
 from worker.claude.transcript import (
     Entry,
     Message,
+    entries_of,
     has_results,
     messages_of,
     split_at_calls,
@@ -23,6 +24,7 @@ from worker.claude.transcript import (
     transcript_of,
 )
 from worker.pool import Owner, Pool
+from worker.recovery import Lost
 from worker.sessions import Sessions
 
 _MOST_SEEDED_TURNS = 60
@@ -35,6 +37,22 @@ class Found(msgspec.Struct, frozen=True):
     process: LiveProcess
     seeds: Sequence[Message]
     was_kept: bool
+
+
+class Place(msgspec.Struct, frozen=True):
+    """Where a conversation stands: its session, the newest entry there, and what is to be stored before it.
+
+    `head` is `None` where there is no stored session yet; then `transcript` is the history.
+    """
+
+    session: str
+    head: str | None
+    transcript: Sequence[Entry]
+
+    @property
+    def newest(self) -> str | None:
+        """The entry that the next one follows."""
+        return self.transcript[-1]["uuid"] if self.transcript else self.head
 
 
 class Processes:
@@ -75,6 +93,28 @@ class Processes:
             request, agent, new_session_id(), lines, is_mirrored=not _keeps_nothing(request)
         )
         return Found(process, messages_of(seeds), was_kept=False)
+
+    async def recover(self, request: RunRequest, agent: Agent, lost: Lost) -> tuple[Found, Place]:
+        """A new process that knows the history and a turn as far as it had come on a worker that was lost.
+
+        Also gives where the conversation stands. Raises what `make` raises.
+        """
+        stored = await self._sessions.find(request)
+        seeds: list[Message] = []
+        if stored is None:
+            resumed, told = split_history(request, _history(request))
+            lines, seeds = transcript_of(resumed), messages_of(told)
+            place = Place(new_session_id(), None, transcript=entries_of(messages_of(_history(request)), None))
+        else:
+            session_id, entries = stored
+            place = Place(session_id, entries[-1]["uuid"], transcript=())
+            if has_results(request):
+                told_entries, seeds = split_at_calls(entries, entries[-1]["uuid"])
+                lines = _lines(told_entries)
+            else:
+                lines, seeds = _lines(entries), messages_of(_added(request))
+        process = await self._start(request, agent, new_session_id(), lines)
+        return Found(process, [*seeds, *lost.messages(request)], was_kept=False), place
 
     async def spare(self, owner: Owner, agent: Agent) -> LiveProcess:
         """A process without a conversation; raises `CliNotStartedError` or `OSError`."""

@@ -6,6 +6,7 @@ import asyncio
 import time
 from collections.abc import Sequence
 
+import msgspec
 import structlog
 from redis.asyncio import Redis
 from redis.exceptions import ConnectionError as RedisConnectionError
@@ -30,6 +31,22 @@ _log = structlog.get_logger(__name__)
 
 class SessionGoneError(Exception):
     """The session that a request names is nowhere any more; an empty one would be a lie."""
+
+
+class _Ending(msgspec.Struct, frozen=True, kw_only=True):
+    """How a turn leaves its conversation; `before` and `prefix` are the hashes of what was said until then.
+
+    `worker` is who has it live, or empty.
+    """
+
+    session: str
+    head: str
+    entries: list[Entry]
+    before: str
+    prefix: str
+    worker: str
+    calls: list[str]
+    cost_usd: float
 
 
 class Sessions:
@@ -80,16 +97,33 @@ class Sessions:
         conversation has been deleted meanwhile, so that its process should not be kept.
         """
         before, process.prefix = process.prefix, prefix_after(request, answer, calls)
-        entries = process.take_entries()
-        give_up_at = time.monotonic() + _OUTAGE_S
-        while True:
-            try:
-                return await self._save(request, calls, process, before, entries, cost_usd or 0.0)
-            except (RedisError, OSError) as error:
-                _log.warning("session_not_saved", session=process.session_id, error=str(error))
-                if not isinstance(error, _AWAY) or time.monotonic() > give_up_at:
-                    return True
-            await asyncio.sleep(_RETRY_S)
+        ending = _Ending(
+            session=process.session_id,
+            head=process.head or "",
+            entries=process.take_entries(),
+            before=before,
+            prefix=process.prefix,
+            worker=self._worker_id,
+            calls=[call.id for call in calls],
+            cost_usd=cost_usd or 0.0,
+        )
+        return await self._save_in_time(request, ending)
+
+    async def save_recovered(
+        self, request: RunRequest, answer: str, session: str, entries: list[Entry], cost_usd: float | None
+    ) -> None:
+        """Store a turn that two workers had a part in, as `entries`: no process holds just that."""
+        ending = _Ending(
+            session=session,
+            head=entries[-1]["uuid"],
+            entries=entries,
+            before="",
+            prefix=prefix_after(request, answer),
+            worker="",
+            calls=[],
+            cost_usd=cost_usd or 0.0,
+        )
+        await self._save_in_time(request, ending)
 
     async def forget(self, prefix: str) -> None:
         """Note that a conversation is not live here any more; where it is stored stays known."""
@@ -102,28 +136,31 @@ class Sessions:
         except (RedisError, OSError) as error:
             _log.warning("session_not_forgotten", error=str(error))
 
-    async def _save(
-        self,
-        request: RunRequest,
-        calls: Sequence[ToolUsePart],
-        process: LiveProcess,
-        before: str,
-        entries: list[Entry],
-        cost_usd: float,
-    ) -> bool:
-        is_stored = await self._store(request, process.session_id, entries)
+    async def _save_in_time(self, request: RunRequest, ending: _Ending) -> bool:
+        give_up_at = time.monotonic() + _OUTAGE_S
+        while True:
+            try:
+                return await self._save(request, ending)
+            except (RedisError, OSError) as error:
+                _log.warning("session_not_saved", session=ending.session, error=str(error))
+                if not isinstance(error, _AWAY) or time.monotonic() > give_up_at:
+                    return True
+            await asyncio.sleep(_RETRY_S)
+
+    async def _save(self, request: RunRequest, ending: _Ending) -> bool:
+        is_stored = await self._store(request, ending.session, ending.entries)
         is_saved = await self._records.save(
             request,
-            session=process.session_id,
-            head=(process.head or "") if is_stored else "",
-            before=before,
-            prefix=process.prefix,
-            cost_usd=cost_usd,
-            worker=self._worker_id,
-            calls=[call.id for call in calls],
+            session=ending.session,
+            head=ending.head if is_stored else "",
+            before=ending.before,
+            prefix=ending.prefix,
+            cost_usd=ending.cost_usd,
+            worker=ending.worker,
+            calls=ending.calls,
         )
         if not is_saved:
-            await self._transcripts.delete(_key(request, process.session_id))
+            await self._transcripts.delete(_key(request, ending.session))
         return is_saved
 
     async def _entries(self, request: RunRequest, session: str, head: str) -> list[Entry] | None:

@@ -26,10 +26,12 @@ from worker.claude.client_tools import ClientTools, is_clients
 from worker.claude.lines import HookInput
 from worker.claude.live import Reply
 from worker.claude.process import CliNotStartedError
+from worker.claude.transcript import Entry
 from worker.claude.translate import Translator, Wish
 from worker.pool import Pool
 from worker.processes import Found, Processes
 from worker.projects import working_copy
+from worker.recovery import GO_ON, Lost, Steps, StepTooLargeError
 from worker.sessions import SessionGoneError, Sessions
 
 _INTERRUPT_GRACE_S = 0.5
@@ -118,6 +120,31 @@ class Turns:
         except (CliNotStartedError, OSError) as error:
             await reporter.conclude(RunFailed(error=RunError(ErrorKind.CLI_NOT_STARTED, str(error))))
 
+    async def recover(self, request: RunRequest, lost: Lost, reporter: Reporter, stop: Stop) -> None:
+        """Go on with a turn whose worker was lost, from where `lost` says it stands; else as `run` does."""
+        agent = working_copy(
+            self._agents[request.agent], self._settings.data_dir, request.tenant, request.project
+        )
+        try:
+            found, place = await self._processes.recover(request, agent, lost)
+        except SessionGoneError as error:
+            await reporter.conclude(RunFailed(error=RunError(ErrorKind.SESSION_GONE, str(error))))
+            return
+        except (CliNotStartedError, OSError) as error:
+            await reporter.conclude(RunFailed(error=RunError(ErrorKind.CLI_NOT_STARTED, str(error))))
+            return
+        turn = _Turn(found, request, self._settings, reporter, stop, lost)
+        try:
+            event = await turn.run()
+            if turn.is_clean and isinstance(event, RunCompleted) and event.finish == "stop":
+                entries = [*place.transcript, *lost.transcript(request, place.newest, turn.answer)]
+                await self._sessions.save_recovered(
+                    request, turn.answer, place.session, entries, event.usage.cost_usd
+                )
+            await reporter.conclude(event)
+        finally:
+            await self._pool.discard(found.process, is_clean=turn.is_clean, sweep=True)
+
     async def _take(
         self, found: Found, request: RunRequest, reporter: Reporter, stop: Stop
     ) -> TerminalEvent | None:
@@ -143,7 +170,13 @@ class Turns:
 
 class _Turn:
     def __init__(
-        self, found: Found, request: RunRequest, settings: Settings, reporter: Reporter, stop: Stop
+        self,
+        found: Found,
+        request: RunRequest,
+        settings: Settings,
+        reporter: Reporter,
+        stop: Stop,
+        lost: Lost | None = None,
     ) -> None:
         self._process = found.process
         self._seeds = found.seeds
@@ -153,6 +186,11 @@ class _Turn:
         self._stop = stop
         self._calls = Calls(ClientTools.of(request), request.tool_choice)
         self._translator = Translator(found.process.cost_usd, self._calls, request.output)
+        self._prompt = request.prompt
+        self._steps: Steps | None = Steps(GO_ON if lost is not None else "")
+        if lost is not None:
+            self._prompt = lost.prompt
+            self._translator.go_on_after(lost.text, is_cut=bool(lost.tail) and not lost.tools)
         self._asked: list[tuple[HookInput, Reply]] = []
         self._tasks = asyncio.TaskGroup()
         self._is_started = False
@@ -164,7 +202,8 @@ class _Turn:
 
     async def run(self) -> TerminalEvent:
         process = self._process
-        process.on_lines, process.on_close, process.on_hook = self._hear, self._closed, self._asks
+        process.on_lines, process.on_close = self._hear, self._closed
+        process.on_hook, process.on_entries = self._asks, self._keep
         if self._process.has_ended:
             self._over.set()
         async with self._tasks as tasks:
@@ -215,7 +254,7 @@ class _Turn:
                 await self._process.claim(self._request, timeout_s=self._settings.start_timeout_s)
             self._is_started = True
             await self._process.seed(self._seeds)
-            await self._process.ask(self._request)
+            await self._process.ask(self._request, self._prompt)
         except (TimeoutError, CliNotStartedError) as error:
             if not self._process.has_ended:
                 said = str(error) or f"No answer within {self._settings.start_timeout_s:g} s."
@@ -240,6 +279,18 @@ class _Turn:
             self._decide()
         if self._reporter.is_full and not self._is_held_up:
             self._tasks.create_task(self._hold_up())
+
+    def _keep(self, entries: list[Entry]) -> None:
+        """Note for another worker what the agent has done, in case this one is lost."""
+        if self._steps is None:
+            return
+        try:
+            step = self._steps.add(entries)
+        except StepTooLargeError:
+            self._steps = None
+            return
+        if step is not None:
+            self._reporter.say(step)
 
     def _asks(self, call: HookInput, reply: Reply) -> None:
         """The CLI asks whether it may make a call."""

@@ -36,6 +36,7 @@ from api.one_line import json_text, one_line
 from shared.runs import (
     CallDelta,
     CallStarted,
+    Restarted,
     RunCompleted,
     RunEvent,
     TextDelta,
@@ -163,6 +164,8 @@ class Answer:
     def add(self, _: int, event: RunEvent) -> None:
         """Take one event in."""
         match event:
+            case Restarted():
+                self._blocks, self._tools = [], []
             case RunCompleted():
                 self._end = event
             case TextDelta(text=text):

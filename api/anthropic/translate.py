@@ -74,6 +74,7 @@ def translate(
         tool_choice=choice,
         output=output_of(request),
         options=options,
+        on_worker_loss=request.backline.on_worker_loss if request.backline is not None else None,
     )
     return run if place.thread is None else place.thread.go_on(run)
 

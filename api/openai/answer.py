@@ -1,4 +1,4 @@
-"""Run events into Chat Completions: chunks as they come, or folded into one answer. Pure, no I/O."""
+"""Run events folded into one Chat Completion. Pure, no I/O."""
 
 from __future__ import annotations
 
@@ -10,17 +10,12 @@ from msgspec import UNSET, UnsetType
 from api import backline
 from api.backline import BacklineInfo, ToolActivity, activity_of
 from api.errors import ApiError
-from api.one_line import json_text, one_line
 from api.openai.completion import (
     AnswerMessage,
-    CallChunk,
     CalledCustom,
     CalledFunction,
     ChatCompletion,
-    ChatCompletionChunk,
     Choice,
-    ChunkChoice,
-    ChunkDelta,
     CompletionUsage,
     ErrorBody,
     ErrorEnvelope,
@@ -31,6 +26,7 @@ from api.openai.tools import custom_input
 from shared.runs import (
     CallDelta,
     CallStarted,
+    Restarted,
     RunCompleted,
     RunEvent,
     TextDelta,
@@ -40,10 +36,7 @@ from shared.runs import (
     Usage,
 )
 
-DONE = b"data: [DONE]\n\n"
-KEEP_ALIVE = b": keep-alive\n"
-"""One line and no blank one after it: openai-python takes any blank line for the end of an event."""
-_REFUSED = "The model declined to answer this."
+REFUSED = "The model declined to answer this."
 
 
 class Subject(msgspec.Struct, frozen=True):
@@ -72,97 +65,16 @@ class Subject(msgspec.Struct, frozen=True):
         return "chatcmpl-" + self.run_id.removeprefix("run_")
 
 
-class Chunks:
-    """Encodes one choice of a stream. The part of a chunk that never changes is encoded once."""
+class Call(msgspec.Struct):
+    """A call as far as it has come."""
 
-    def __init__(self, subject: Subject, *, include_usage: bool, index: int = 0) -> None:
-        self._subject = subject
-        self._include_usage = include_usage
-        self._index = index
-        self._has_started = False
-        self._answer = Answer()
-        sample = _frame(self._chunk(ChunkDelta(content="\x00")))
-        self._before, self._after = sample.split(b'"\\u0000"')
-
-    def encode(self, event: RunEvent) -> bytes:
-        """Frames for one event; nothing for what is not to be shown."""
-        match event:
-            case TextDelta(text=text):
-                return self.start() + self._before + json_text(text) + self._after
-            case ThinkingDelta(text=text) if self._subject.shows_thinking:
-                return self.start() + self._say(ChunkDelta(reasoning_content=text))
-            case CallStarted() | CallDelta():
-                return self.start() + self._call(event)
-            case ToolStarted() | ToolFinished() if self._subject.shows_tools:
-                info = BacklineInfo(self._subject.run_id, self._subject.agent, tool=activity_of(event))
-                return self.start() + _frame(
-                    msgspec.structs.replace(self._chunk(ChunkDelta()), backline=info)
-                )
-            case RunCompleted():
-                return self.start() + self._end(event)
-        return b""
-
-    def start(self) -> bytes:
-        """The frame that opens the choice, once."""
-        if self._has_started:
-            return b""
-        self._has_started = True
-        return self._say(ChunkDelta(role="assistant", content="", refusal=None))
-
-    def _call(self, event: CallStarted | CallDelta) -> bytes:
-        """A function's call as it comes; the text of a custom tool when it is whole."""
-        self._answer.add(event)
-        call = self._answer.calls[event.index]
-        if call.name in self._subject.custom:
-            return b""
-        if isinstance(event, CallStarted):
-            function = CalledFunction(name=event.name, arguments="")
-            first = CallChunk(index=event.index, id=event.id, type="function", function=function)
-            return self._function_call(function) if self._subject.is_legacy else self._calls(first)
-        function = CalledFunction(arguments=event.arguments)
-        if self._subject.is_legacy:
-            return self._function_call(function)
-        return self._calls(CallChunk(index=event.index, function=function))
-
-    def _end(self, event: RunCompleted) -> bytes:
-        frames = b"".join(
-            self._calls(CallChunk(index=index, id=call.id, type="custom", custom=_custom(call)))
-            for index, call in enumerate(self._answer.calls)
-            if call.name in self._subject.custom
-        )
-        if event.finish == "content_filter" and self._subject.is_structured:
-            frames += self._say(ChunkDelta(refusal=_REFUSED))
-        info = info_of(self._subject, event)
-        last = self._chunk(ChunkDelta(), finish_reason=finish_of(self._subject, event))
-        return frames + _frame(msgspec.structs.replace(last, backline=info))
-
-    def _say(self, delta: ChunkDelta) -> bytes:
-        return _frame(self._chunk(delta))
-
-    def _calls(self, call: CallChunk) -> bytes:
-        return self._say(ChunkDelta(tool_calls=[call]))
-
-    def _function_call(self, call: CalledFunction) -> bytes:
-        return self._say(ChunkDelta(function_call=call))
-
-    def _chunk(self, delta: ChunkDelta, finish_reason: str | None = None) -> ChatCompletionChunk:
-        return ChatCompletionChunk(
-            id=self._subject.completion_id,
-            created=self._subject.created,
-            model=self._subject.model,
-            choices=[ChunkChoice(delta=delta, finish_reason=finish_reason, index=self._index)],
-            usage=None if self._include_usage else UNSET,
-            service_tier=self._subject.service_tier,
-        )
-
-
-class _Call(msgspec.Struct):
     id: str
     name: str
     pieces: list[str] = []
 
     @property
     def arguments(self) -> str:
+        """JSON text, once it is whole."""
         return "".join(self.pieces) or "{}"
 
 
@@ -170,7 +82,7 @@ class Answer:
     """Folds the events of one run."""
 
     def __init__(self) -> None:
-        self.calls: list[_Call] = []
+        self.calls: list[Call] = []
         self._text: list[str] = []
         self._thinking: list[str] = []
         self._tools: list[ToolActivity] = []
@@ -178,12 +90,14 @@ class Answer:
     def add(self, event: RunEvent) -> None:
         """Take one event in."""
         match event:
+            case Restarted():
+                self.__init__()  # type: ignore[misc]
             case TextDelta(text=text):
                 self._text.append(text)
             case ThinkingDelta(text=text):
                 self._thinking.append(text)
             case CallStarted(id=id_, name=name):
-                self.calls.append(_Call(id_, name))
+                self.calls.append(Call(id_, name))
             case CallDelta(index=index, arguments=arguments):
                 self.calls[index].pieces.append(arguments)
             case ToolStarted() | ToolFinished():
@@ -198,7 +112,7 @@ class Answer:
         text: str | None = "".join(self._text)
         refusal = None
         if event.finish == "content_filter" and subject.is_structured:
-            text, refusal = None, _REFUSED
+            text, refusal = None, REFUSED
         message = AnswerMessage(
             content=text or (None if self.calls or refusal else ""),
             refusal=refusal,
@@ -249,22 +163,6 @@ class Fold:
         )
 
 
-def ending(subject: Subject, events: list[RunCompleted], *, include_usage: bool) -> bytes:
-    """The end of a stream once every choice has ended: the usage of all, if asked for, and the mark."""
-    if not include_usage:
-        return DONE
-    last = ChatCompletionChunk(
-        id=subject.completion_id,
-        created=subject.created,
-        model=subject.model,
-        choices=[],
-        usage=usage_of(event.usage for event in events),
-        backline=info_of(subject, events[0]),
-        service_tier=subject.service_tier,
-    )
-    return _frame(last) + DONE
-
-
 def info_of(subject: Subject, event: RunCompleted) -> BacklineInfo:
     """Backline's own words on a completed run."""
     return backline.info_of(
@@ -308,24 +206,16 @@ def envelope_of(error: ApiError) -> ErrorEnvelope:
     )
 
 
-def error_frame(error: ApiError) -> bytes:
-    """An error in the middle of a stream: OpenAI's SDKs raise on a frame with an `error`."""
-    return _frame(envelope_of(error))
-
-
-def _made(subject: Subject, call: _Call) -> MadeCall:
+def _made(subject: Subject, call: Call) -> MadeCall:
     if call.name in subject.custom:
-        return MadeCall(id=call.id, type="custom", custom=_custom(call))
+        return MadeCall(id=call.id, type="custom", custom=custom_of(call))
     return MadeCall(id=call.id, function=_legacy(call))
 
 
-def _legacy(call: _Call) -> CalledFunction:
+def _legacy(call: Call) -> CalledFunction:
     return CalledFunction(name=call.name, arguments=call.arguments)
 
 
-def _custom(call: _Call) -> CalledCustom:
+def custom_of(call: Call) -> CalledCustom:
+    """A call of a custom tool, once it is whole."""
     return CalledCustom(name=call.name, input=custom_input(msgspec.json.decode(call.arguments)))
-
-
-def _frame(struct: msgspec.Struct) -> bytes:
-    return b"data: " + one_line(msgspec.json.encode(struct)) + b"\n\n"

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from api.errors import ApiError
-from api.openai.answer import KEEP_ALIVE, Chunks, Fold, Subject, ending, error_frame
+from api.openai.answer import Fold, Subject
+from api.openai.chunks import KEEP_ALIVE, Chunks, ending, error_frame
 from shared.runs import RunCompleted, RunEvent
 
 

@@ -9,9 +9,10 @@ from msgspec import UNSET
 
 from api.errors import ApiError
 from api.one_line import json_text, one_line
-from api.openai.answer import DONE, KEEP_ALIVE, Subject, error_frame, finish_of, info_of, usage_of
+from api.openai.answer import Subject, finish_of, info_of, usage_of
+from api.openai.chunks import DONE, KEEP_ALIVE, error_frame
 from api.openai.text_wire import TextChoice, TextCompletion
-from shared.runs import RunCompleted, RunEvent, TextDelta
+from shared.runs import Restarted, RunCompleted, RunEvent, TextDelta
 
 
 class TextStream:
@@ -64,12 +65,15 @@ class TextFold:
 
     def __init__(self, subject: Subject, openings: Sequence[str]) -> None:
         self._subject = subject
+        self._openings = openings
         self._texts = [[text] for text in openings]
         self._ends: dict[int, RunCompleted] = {}
 
     def add(self, index: int, event: RunEvent) -> None:
         """Take in one event of run number `index`."""
         match event:
+            case Restarted():
+                self._texts[index] = [self._openings[index]]
             case TextDelta(text=text):
                 self._texts[index].append(text)
             case RunCompleted():

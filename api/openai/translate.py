@@ -95,6 +95,7 @@ def translate(
         tool_choice=tools.choice,
         output=output.output,
         options=options,
+        on_worker_loss=request.backline.on_worker_loss if request.backline is not None else None,
     )
     return run if thread is None else thread.go_on(run)
 

@@ -3,7 +3,7 @@
 -- on from one place the first to end continues the conversation; the other is a session of its own.
 -- KEYS  1 prefix before  2 prefix now  3 session record  4 tenant's sessions  5 its sessions of the agent
 --       6 conversation record  7 tenant's conversations  8 items added to the conversation
--- ARGV  1 ttl (ms)  2 worker id  3 session id  4 head, '' when it is not stored  5 prefix now (hash)
+-- ARGV  1 ttl (ms)  2 worker id, '' when nobody has it live  3 session id  4 head, '' when it is not stored  5 prefix now (hash)
 --       6 cost in USD  7 conversation id or ''  8 session and 9 head this turn went on from, or ''
 --       10 ids of the added items this turn has told, each before a space  11.. fields and values that both
 --       records have
@@ -13,7 +13,7 @@ if redis.call('HGET', KEYS[1], 'worker') == ARGV[2] then redis.call('HDEL', KEYS
 if redis.call('HEXISTS', KEYS[3], 'gone') == 1 then return 0 end
 if conversation ~= '' and redis.call('EXISTS', KEYS[6]) == 0 then return 0 end
 
-redis.call('HSET', KEYS[2], 'worker', ARGV[2])
+if ARGV[2] ~= '' then redis.call('HSET', KEYS[2], 'worker', ARGV[2]) end
 if ARGV[4] ~= '' then redis.call('HSET', KEYS[2], 'session', ARGV[3], 'head', ARGV[4]) end
 redis.call('PEXPIRE', KEYS[2], ttl)
 

@@ -14,16 +14,8 @@ from openai._streaming import SSEDecoder
 from openai.types.chat import ChatCompletion, ChatCompletionChunk
 
 from api.errors import ApiError
-from api.openai.answer import (
-    DONE,
-    KEEP_ALIVE,
-    Chunks,
-    Fold,
-    Subject,
-    ending,
-    envelope_of,
-    error_frame,
-)
+from api.openai.answer import Fold, Subject, envelope_of
+from api.openai.chunks import DONE, KEEP_ALIVE, Chunks, ending, error_frame
 from shared.runs import (
     RunCompleted,
     RunEvent,

@@ -11,7 +11,7 @@ from uuid import uuid4
 
 import msgspec
 
-from shared.runs import RunRequest
+from shared.runs import Part, RunRequest
 from worker.claude.client_tools import ClientTools
 from worker.claude.cut import until_cut
 from worker.claude.launch import Launch
@@ -61,6 +61,7 @@ class LiveProcess:
         self.on_lines: Listener = _nobody
         self.on_close: Callable[[str | None], None] = _nobody_closed
         self.on_hook: HookListener = _nobody_decides
+        self.on_entries: Callable[[list[Entry]], None] = _nobody_keeps
         self.tools = ClientTools()
         self._process: ClaudeProcess
         self._entries: list[Entry] = []
@@ -126,8 +127,8 @@ class LiveProcess:
             self._process.send({**user_frame(message), "shouldQuery": False})
             await self._seed_done.wait()
 
-    async def ask(self, request: RunRequest) -> None:
-        """Say the prompt; the answer comes to `on_lines`."""
+    async def ask(self, request: RunRequest, prompt: Sequence[Part] | None = None) -> None:
+        """Say the prompt, or `prompt` in its place; the answer comes to `on_lines`."""
         settings = turn_settings(request, self.tools)
         if settings != self._settings:
             await self._process.request(
@@ -135,7 +136,7 @@ class LiveProcess:
             )
             self._settings = settings
         self.turns += 1
-        self._process.send(user_frame({"role": "user", "content": content_of(request.prompt)}))
+        self._process.send(user_frame({"role": "user", "content": content_of(prompt or request.prompt)}))
 
     def take_entries(self) -> list[Entry]:
         """What was added to the transcript since this was last asked."""
@@ -153,7 +154,8 @@ class LiveProcess:
 
     def rest(self) -> None:
         """Between turns: nobody listens."""
-        self.on_lines, self.on_close, self.on_hook = _nobody, _nobody_closed, _nobody_decides
+        self.on_lines, self.on_close = _nobody, _nobody_closed
+        self.on_hook, self.on_entries = _nobody_decides, _nobody_keeps
 
     async def end(self, *, grace_s: float = 0.0, sweep: bool = True) -> None:
         """End the process, its tree and its files. Safe to call twice."""
@@ -222,6 +224,7 @@ class LiveProcess:
         if kept:
             self._entries.extend(kept)
             self.head = kept[-1]["uuid"]
+            self.on_entries(kept)
 
     def _linked(self, entry: Entry) -> Entry | None:
         """An entry worth keeping, linked to others that are.
@@ -260,6 +263,10 @@ def new_session_id() -> str:
 
 def _nobody(_: list[bytes]) -> None:
     """Nobody listens between turns."""
+
+
+def _nobody_keeps(_: list[Entry]) -> None:
+    """Between turns nothing is added that another worker would need."""
 
 
 def _nobody_closed(_: str | None) -> None:

@@ -93,20 +93,25 @@ def split_history(request: RunRequest, history: Sequence[Turn]) -> tuple[Sequenc
 
 def transcript_of(history: Sequence[Turn]) -> bytes:
     """The lines of a transcript file that holds `history`; it should end with the assistant's turn."""
-    lines: list[bytes] = []
-    parent: str | None = None
-    for turn in history:
+    return b"".join(msgspec.json.encode(entry) + b"\n" for entry in entries_of(messages_of(history), None))
+
+
+def entries_of(messages: Sequence[Message], parent: str | None) -> list[Entry]:
+    """Entries that a transcript may have for `messages`, each the child of the one before, from `parent`."""
+    entries: list[Entry] = []
+    for message in messages:
         uuid = str(uuid4())
-        entry = {
-            "type": turn.role,
-            "uuid": uuid,
-            "parentUuid": parent,
-            "timestamp": _TIMESTAMP,
-            "message": {"role": turn.role, "content": content_of(turn.parts)},
-        }
-        lines.append(msgspec.json.encode(entry))
+        entries.append(
+            {
+                "type": message["role"],
+                "uuid": uuid,
+                "parentUuid": parent,
+                "timestamp": _TIMESTAMP,
+                "message": message,
+            }
+        )
         parent = uuid
-    return b"\n".join(lines) + b"\n"
+    return entries
 
 
 def _block(part: Part) -> dict[str, Any]:

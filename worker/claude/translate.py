@@ -110,6 +110,14 @@ class Translator:
             return self._spent.usage(self._cost_usd)
         return usage_of(self._result.usage, self._cost_usd)
 
+    def go_on_after(self, shown: str, *, is_cut: bool) -> None:
+        """Take up an answer of which `shown` was said before; `is_cut` says that it stopped in mid-text."""
+        if self._json is not None:
+            self._json.feed(shown)
+        if shown:
+            self._answer.append(shown)
+            self._has_text = not is_cut
+
     @property
     def answer(self) -> str:
         """All text so far."""
