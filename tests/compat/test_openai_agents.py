@@ -40,7 +40,11 @@ from tests.compat.scripts import (
 )
 from tests.support.model import Model
 
-pytestmark = pytest.mark.client("openai-agents (Python)")
+pytestmark = [
+    pytest.mark.client("openai-agents (Python)"),
+    # Its synchronous runner leaves an event loop for the collector to close.
+    pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning"),
+]
 
 QUIET = RunConfig(tracing_disabled=True)
 

@@ -173,7 +173,7 @@ async def test_an_unknown_route_is_not_found(sdk: AsyncOpenAI, http: httpx.Async
         await sdk.files.list()
 
 
-@pytest.mark.parametrize(("method", "path"), [("GET", PATH), ("DELETE", PATH), ("POST", "/v1/models")])
+@pytest.mark.parametrize(("method", "path"), [("PUT", PATH), ("DELETE", PATH), ("POST", "/v1/models")])
 async def test_a_wrong_method_is_refused(http: httpx.AsyncClient, method: str, path: str) -> None:
     answer = await http.request(method, path)
     check_envelope(answer, 405, "method_not_allowed")

@@ -54,7 +54,7 @@ async def test_a_run_that_waits_too_long_is_refused(new_stack: NewStack, marker:
 async def test_a_killed_worker_ends_what_has_spoken_and_repeats_what_has_not(
     new_stack: NewStack, model: Model, marker: str
 ) -> None:
-    stack = new_stack(was_killed=True)
+    stack = new_stack(was_killed=True, on_worker_loss="fail")
     silent = f"{marker}-silent"
     async with stack.sdk() as sdk:
         speaking = asyncio.create_task(_all_of(sdk, marker, script(tokens(800, pace_ms=50))))

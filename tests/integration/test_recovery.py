@@ -19,6 +19,8 @@ from tests.support.stack import Stack
 from tests.support.waiting import wait_for
 
 SLOW = tokens(400, pace_ms=50)
+MIDDLE = '"content":" t5'
+"""A part of a stream's line when some of it has come."""
 
 
 @pytest.fixture
@@ -81,7 +83,7 @@ def text_of(chunks: list[dict[str, Any]]) -> str:
 def test_an_answer_goes_on_where_it_stopped(pair: Stack) -> None:
     chat = Chat(pair)
     chat.ask("one", say("First."))
-    chunks = chat.ask_and_kill("two", script(call(SLOW), call(text("and the rest."))), at='"content":" t5')
+    chunks = chat.ask_and_kill("two", script(call(SLOW), call(text("and the rest."))), at=MIDDLE)
     said = text_of(chunks)
     shown, _, rest = said.rpartition("and the rest.")
     assert rest == ""
@@ -107,7 +109,7 @@ def test_what_the_agent_has_done_is_not_done_again(pair: Stack, tmp_path: Path) 
         call(text("and the rest.")),
     )
     chat = Chat(pair)
-    chunks = chat.ask_and_kill("Do it.", plan, at='"content":" t5')
+    chunks = chat.ask_and_kill("Do it.", plan, at=MIDDLE)
     assert text_of(chunks).startswith("I do it.\n\nt0 ")
     assert text_of(chunks).endswith("and the rest.")
     assert done.read_text() == "once\n"
@@ -145,9 +147,7 @@ def test_a_tool_that_was_running_is_not_run_blindly_again(pair: Stack, tmp_path:
 def test_a_stored_conversation_holds_the_whole_answer(pair: Stack) -> None:
     conversation = httpx.post(f"{pair.url}/v1/conversations", json={}, timeout=10).json()["id"]
     chat = Chat(pair, conversation_id=conversation)
-    said = text_of(
-        chat.ask_and_kill("one", script(call(SLOW), call(text("and the rest."))), at='"content":" t5')
-    )
+    said = text_of(chat.ask_and_kill("one", script(call(SLOW), call(text("and the rest."))), at=MIDDLE))
     chat.ask("two", say("Second."))
     seen = pair.model.calls(chat.marker)[-1].said
     assert [role for role, _ in seen] == ["user", "assistant", "user"]
@@ -159,7 +159,7 @@ def test_a_client_may_choose_an_error_instead(pair: Stack) -> None:
     chunks = chat.ask_and_kill(
         "one",
         script(call(SLOW), call(text("never"))),
-        at='"content":" t5',
+        at=MIDDLE,
         backline={"on_worker_loss": "fail"},
     )
     assert chunks[-1]["error"]["code"] == "worker_lost"
@@ -186,5 +186,5 @@ def _has_shown_text(stack: Stack) -> bool:
 def test_a_stream_that_cannot_begin_anew_ends_in_an_error(pair: Stack) -> None:
     chat = Chat(pair)
     plan = script(call(tokens(60, pace_ms=50)))
-    chunks = chat.ask_and_kill("one", plan, at='"content":" t5', backline={"on_worker_loss": "rerun"})
+    chunks = chat.ask_and_kill("one", plan, at=MIDDLE, backline={"on_worker_loss": "rerun"})
     assert chunks[-1]["error"]["code"] == "worker_lost"
