@@ -27,6 +27,13 @@ class ToolActivity(msgspec.Struct, frozen=True, kw_only=True):
     input: str | UnsetType = UNSET
 
 
+class DebugInfo(msgspec.Struct, frozen=True):
+    """How a run went: the workers that had it, one an attempt, and how often a model call was repeated."""
+
+    workers: list[str]
+    retries: int
+
+
 class BacklineInfo(msgspec.Struct, frozen=True, omit_defaults=True):
     """What only Backline can say of an answer; `cost_usd` is the CLI's own sum."""
 
@@ -39,6 +46,7 @@ class BacklineInfo(msgspec.Struct, frozen=True, omit_defaults=True):
     ignored: list[str] = []
     tool: ToolActivity | UnsetType = UNSET
     tools: list[ToolActivity] | UnsetType = UNSET
+    debug: DebugInfo | UnsetType = UNSET
     resumed: bool | UnsetType = UNSET
     """In a stream: the worker was lost, and another one goes on with the answer from here."""
 

@@ -82,6 +82,9 @@ class Choices:
             return self._unread.popleft()
         if self._error is not None:
             raise self._error
+        return await self._listen()
+
+    async def _listen(self) -> Said:
         index, batch = await anext(self._said)
         if batch and isinstance(batch[-1].event, _TERMINAL):
             self._end(index, batch[-1].event)
@@ -94,12 +97,12 @@ class Choices:
         """
         give_up_at = time.monotonic() + hold_s
         while time.monotonic() < give_up_at:
-            index, batch = await self.next()
+            index, batch = await self._listen()
+            self._unread += [(index, batch)] if batch else []
             telling = [logged for logged in batch if not isinstance(logged.event, _PREPARING)]
+            if telling and self._error is not None and len(telling) == 1:
+                raise self._error
             if telling:
-                if self._error is not None and len(telling) == 1:
-                    raise self._error
-                self._unread.append((index, telling))
                 return
 
     def close_unless_begun(self) -> Callable[[], None]:

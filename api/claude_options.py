@@ -37,8 +37,9 @@ class ClaudeOptions(msgspec.Struct, frozen=True, kw_only=True):
 
     `session_id` goes on from a session, `continue` from the one used last with the agent. `tools` names the
     CLI's tools that are there at all (none: `[]`), `disallowed_tools` those (or patterns of their use) that
-    are not. `working_dir` and `add_dirs` must be inside `client_roots`; `mcp_config`, `permission_mode` and
-    `auto_allow_permissions` widen what the agent may do, and need the operator's `client_may`.
+    are not. `files` and `images` are paths in `media_roots`, or URLs. `working_dir` and `add_dirs` must be
+    inside `client_roots`; `mcp_config`, `permission_mode` and `auto_allow_permissions` widen what the agent
+    may do, and need the operator's `client_may`.
     """
 
     session_id: str | None = None
@@ -56,6 +57,10 @@ class ClaudeOptions(msgspec.Struct, frozen=True, kw_only=True):
     working_dir: str | None = None
     mcp_config: dict[str, Any] | None = None
     strict_mcp_config: bool | None = None
+    files: Annotated[list[str], msgspec.Meta(max_length=_MOST_NAMES)] | None = None
+    images: Annotated[list[str], msgspec.Meta(max_length=_MOST_NAMES)] | None = None
+    output_format: Literal["text", "json", "stream-json"] | None = None
+    debug: bool | None = None
 
 
 def launch_options(options: ClaudeOptions | None, settings: Settings) -> LaunchOptions:

@@ -23,6 +23,7 @@ from api.conversations import Conversations
 from api.decode import decode_body
 from api.media.load import Media
 from api.models import choose
+from api.option_files import with_files
 from api.places import find_place, put
 from api.runs import Runs
 from api.working_copies import Projects
@@ -63,7 +64,7 @@ async def create_message(
         options=launch_options(body.claude_options, settings),
         media=await load_media(body.messages, media, start=first_needed(body.messages, place)),
     )
-    run = await put(run, place, conversations)
+    run = await with_files(await put(run, place, conversations), body.claude_options, media)
     choices = await Choices.submit(runs, [run], tick_s=settings.keepalive_s)
     subject = _subject(body, choices, unknown, run)
     if body.stream:

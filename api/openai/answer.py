@@ -8,7 +8,7 @@ import msgspec
 from msgspec import UNSET, UnsetType
 
 from api import backline
-from api.backline import BacklineInfo, ToolActivity, activity_of
+from api.backline import BacklineInfo, DebugInfo, ToolActivity, activity_of
 from api.errors import ApiError
 from api.openai.completion import (
     AnswerMessage,
@@ -29,10 +29,12 @@ from shared.runs import (
     Restarted,
     RunCompleted,
     RunEvent,
+    RunStarted,
     TextDelta,
     ThinkingDelta,
     ToolFinished,
     ToolStarted,
+    UpstreamRetry,
     Usage,
 )
 
@@ -56,6 +58,7 @@ class Subject(msgspec.Struct, frozen=True):
     """Whether the answer is JSON, so that a refusal must not be read as one."""
     shows_thinking: bool = False
     shows_tools: bool = False
+    shows_debug: bool = False
     service_tier: str = "default"
     metadata: dict[str, str] | None = None
 
@@ -86,12 +89,18 @@ class Answer:
         self._text: list[str] = []
         self._thinking: list[str] = []
         self._tools: list[ToolActivity] = []
+        self._workers: list[str] = []
+        self._retries = 0
 
     def add(self, event: RunEvent) -> None:
         """Take one event in."""
         match event:
+            case RunStarted(worker=worker):
+                self._workers.append(worker)
+            case UpstreamRetry():
+                self._retries += 1
             case Restarted():
-                self.__init__()  # type: ignore[misc]
+                self.calls, self._text, self._thinking, self._tools = [], [], [], []
             case TextDelta(text=text):
                 self._text.append(text)
             case ThinkingDelta(text=text):
@@ -106,6 +115,10 @@ class Answer:
     def tools(self, subject: Subject) -> list[ToolActivity] | UnsetType:
         """What the agent did, if the client asked to see it."""
         return self._tools if subject.shows_tools else UNSET
+
+    def debug(self, subject: Subject) -> DebugInfo | UnsetType:
+        """How the run went, if the client asked."""
+        return DebugInfo(self._workers, self._retries) if subject.shows_debug else UNSET
 
     def choice(self, subject: Subject, event: RunCompleted, index: int) -> Choice:
         """The whole of it as a choice of the answer."""
@@ -157,7 +170,9 @@ class Fold:
                 answer.choice(subject, events[index], index) for index, answer in enumerate(self._answers)
             ],
             usage=usage_of(event.usage for event in events),
-            backline=msgspec.structs.replace(info_of(subject, events[0]), tools=tools),
+            backline=msgspec.structs.replace(
+                info_of(subject, events[0]), tools=tools, debug=self._answers[0].debug(subject)
+            ),
             service_tier=subject.service_tier,
             metadata=subject.metadata if subject.metadata is not None else UNSET,
         )

@@ -21,22 +21,27 @@ from api.media.load import Media
 from api.openai.answer import Fold, Subject
 from api.openai.completion import ChatCompletion
 from api.openai.media import load_media
+from api.openai.output_format import Formatted
 from api.openai.policy import choices_of, ignored_fields, includes_usage
 from api.openai.stored import Completions, StoredCompletion
 from api.openai.stream import ChunkStream
 from api.openai.tools import Tools, tools_of
 from api.openai.translate import first_needed, translate
 from api.openai.wire import ChatRequest
+from api.option_files import with_files
 from api.places import find_place, put
 from api.runs import Runs
 from api.working_copies import Projects
 from shared.registry import CachedRegistry
-from shared.runs import RunRequest
+from shared.runs import RunEvent, RunRequest
 from shared.settings import Settings
 
 _log = structlog.get_logger(__name__)
 
 Keep = Callable[[ChatCompletion], Awaitable[None]]
+
+
+Add = Callable[[int, RunEvent], None]
 
 
 class _Messages(msgspec.Struct, frozen=True):
@@ -84,7 +89,7 @@ async def create_chat_completion(
         options=launch_options(body.claude_options, settings),
         media=await load_media(body.messages, media, start=first_needed(body.messages, place.thread)),
     )
-    run = await put(run, place, conversations)
+    run = await with_files(await put(run, place, conversations), body.claude_options, media)
     asked = _Asked(body, run, ignored, tools_of(body))
     count = choices_of(body, place.thread)
     choices = await Choices.submit(runs, [run] * count, tick_s=settings.keepalive_s)
@@ -97,20 +102,44 @@ async def _answer(
 ) -> Response[bytes] | Stream:
     subject = _subject(asked, choices)
     fold = Fold(subject, len(choices.accepted))
+    formats = _formats(asked.body, len(choices.accepted))
     if asked.body.stream:
         include_usage = includes_usage(asked.body.stream_options)
         chunks = ChunkStream(
-            subject, len(choices.accepted), include_usage=include_usage, fold=fold if keep else None
+            subject,
+            len(choices.accepted),
+            include_usage=include_usage,
+            fold=fold if keep else None,
+            formats=formats,
         )
         headers = run_headers(subject.run_id, subject.conversation)
         before_end = (lambda: keep(fold.completion())) if keep else None
         return await stream(request, choices, chunks, settings, headers, before_end)
-    await whole(request, choices, choices.fold(fold.add))
+    await whole(request, choices, choices.fold(_formatted(fold.add, formats)))
     answer = fold.completion()
     if keep:
         await keep(answer)
     headers = run_headers(subject.run_id, subject.conversation, answer.backline.session_id)
     return Response(msgspec.json.encode(answer), media_type="application/json", headers=headers)
+
+
+def _formats(body: ChatRequest, count: int) -> list[Formatted]:
+    """One for each choice when the answer is to be the CLI's own output, else none."""
+    asked = body.claude_options.output_format if body.claude_options is not None else None
+    if asked in {None, "text"}:
+        return []
+    return [Formatted(is_streamed=asked == "stream-json") for _ in range(count)]
+
+
+def _formatted(add: Add, formats: list[Formatted]) -> Add:
+    if not formats:
+        return add
+
+    def add_all(index: int, event: RunEvent) -> None:
+        for one in formats[index].events(event):
+            add(index, one)
+
+    return add_all
 
 
 def _subject(asked: _Asked, choices: Choices) -> Subject:
@@ -127,6 +156,7 @@ def _subject(asked: _Asked, choices: Choices) -> Subject:
         is_structured=asked.run.output is not None,
         shows_thinking="thinking" in show,
         shows_tools="tools" in show,
+        shows_debug=bool(asked.body.claude_options and asked.body.claude_options.debug),
         metadata=asked.body.metadata,
     )
 

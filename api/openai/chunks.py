@@ -20,6 +20,7 @@ from shared.runs import (
     ThinkingDelta,
     ToolFinished,
     ToolStarted,
+    UpstreamRetry,
 )
 
 DONE = b"data: [DONE]\n\n"
@@ -52,7 +53,11 @@ class Chunks:
             case ToolStarted() | ToolFinished() if self._subject.shows_tools:
                 frames = self._tell(tool=activity_of(event))
             case RunStarted() if self._has_started:
+                self._answer.add(event)
                 frames = self._tell(resumed=True)
+            case RunStarted() | UpstreamRetry():
+                self._answer.add(event)
+                return b""
             case RunCompleted():
                 frames = self._end(event)
             case _:
@@ -89,7 +94,7 @@ class Chunks:
         )
         if event.finish == "content_filter" and self._subject.is_structured:
             frames += self._say(ChunkDelta(refusal=REFUSED))
-        info = info_of(self._subject, event)
+        info = msgspec.structs.replace(info_of(self._subject, event), debug=self._answer.debug(self._subject))
         last = self._chunk(ChunkDelta(), finish_reason=finish_of(self._subject, event))
         return frames + _frame(msgspec.structs.replace(last, backline=info))
 

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from api.errors import ApiError
 from api.openai.answer import Fold, Subject
 from api.openai.chunks import KEEP_ALIVE, Chunks, ending, error_frame
+from api.openai.output_format import Formatted
 from shared.runs import RunCompleted, RunEvent
 
 
@@ -12,11 +15,18 @@ class ChunkStream:
     """The stream of all choices; what it says goes into `fold` too."""
 
     def __init__(
-        self, subject: Subject, count: int, *, include_usage: bool, fold: Fold | None = None
+        self,
+        subject: Subject,
+        count: int,
+        *,
+        include_usage: bool,
+        fold: Fold | None = None,
+        formats: Sequence[Formatted] = (),
     ) -> None:
         self._subject = subject
         self._include_usage = include_usage
         self._fold = fold
+        self._formats = formats
         self._choices = [Chunks(subject, include_usage=include_usage, index=index) for index in range(count)]
 
     def opening(self) -> bytes:
@@ -25,6 +35,11 @@ class ChunkStream:
 
     def encode(self, index: int, event: RunEvent) -> bytes:
         """Frames for one event of a choice."""
+        if self._formats:
+            return b"".join(self._encode(index, one) for one in self._formats[index].events(event))
+        return self._encode(index, event)
+
+    def _encode(self, index: int, event: RunEvent) -> bytes:
         if self._fold is not None:
             self._fold.add(index, event)
         return self._choices[index].encode(event)

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import base64
+import json
+from pathlib import Path
 from typing import Any
 
 import httpx
@@ -53,6 +56,9 @@ async def test_a_client_that_leaves_ends_all_its_choices(stack: Stack) -> None:
     wait_for(lambda: not stack.cli_processes(), 20, "no run is left")
 
 
+PNG = base64.b64decode(
+    "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR42mNk+M9QDwADhgGAWjR9awAAAABJRU5ErkJggg=="
+)
 SHOWN = script(call(think("Deep."), text("So."), use_tool("Bash", {"command": "true"})), call(text("Done.")))
 
 
@@ -146,3 +152,43 @@ def test_an_operator_may_let_clients_widen_it(new_stack: NewStack) -> None:
     for outside in ("/usr", "/usr/share/../lib", "usr/share"):
         asked = body("outside", claude_options={"working_dir": outside})
         assert httpx.post(stack.url + PATH, json=asked, timeout=50).status_code == 403
+
+
+async def test_files_and_images_are_given_to_the_model(new_stack: NewStack, tmp_path: Path) -> None:
+    (tmp_path / "notes.txt").write_text("A-NOTE")
+    (tmp_path / "dot.png").write_bytes(PNG)
+    stack = new_stack(media_roots=str(tmp_path), slots=2, warm=0)
+    options = {"files": [f"{tmp_path}/notes.txt"], "images": [f"file://{tmp_path}/dot.png"]}
+    async with stack.http() as http:
+        answer = await http.post(PATH, json=body("with-files", say("Ok."), claude_options=options))
+        refused = await http.post(PATH, json=body("x", claude_options={"files": ["/etc/passwd"]}))
+    assert answer.status_code == 200, answer.text
+    blocks = [b for _, turn in stack.model.call("with-files").turns for b in turn]
+    assert [b["type"] for b in blocks] == ["document", "image", "text"]
+    assert "A-NOTE" in str(blocks[0])
+    assert refused.json()["error"]["param"] == "claude_options.files[0]"
+
+
+async def test_an_answer_may_be_the_clis_own_output(stack: Stack) -> None:
+    options = {"output_format": "json"}
+    async with stack.http() as http:
+        answer = (await http.post(PATH, json=body(say("Plain."), claude_options=options))).json()
+        lines = (
+            await http.post(PATH, json=body(SHOWN, claude_options={"output_format": "stream-json"}))
+        ).json()
+    result = json.loads(answer["choices"][0]["message"]["content"])
+    assert (result["type"], result["result"]) == ("result", "Plain.")
+    assert result["session_id"] == answer["backline"]["session_id"]
+    kinds = [json.loads(line)["type"] for line in lines["choices"][0]["message"]["content"].splitlines()]
+    assert kinds == ["thinking", "text", "tool_use", "tool_result", "text", "result"]
+
+
+@pytest.mark.parametrize("is_stream", [False, True])
+async def test_how_a_run_went_is_told_on_request(stack: Stack, *, is_stream: bool) -> None:
+    asked = body(say("Ok."), claude_options={"debug": True}, stream=is_stream)
+    async with stack.http() as http:
+        answer = await http.post(PATH, json=asked)
+    last = answer.text.split("data: ")[-2] if is_stream else answer.text
+    debug = json.loads(last)["backline"]["debug"]
+    assert len(debug["workers"]) == 1
+    assert debug["retries"] == 0
