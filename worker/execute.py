@@ -28,7 +28,8 @@ from shared.runs import (
 )
 from shared.settings import Settings
 from worker.recovery import Lost, lost_turn
-from worker.turn import Stop, Turns
+from worker.turn import Stop
+from worker.turns import Turns
 
 _FINISH_RETRY_S = 0.5
 _LEAVE_S = 5.0

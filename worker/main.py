@@ -37,7 +37,7 @@ from worker.pool import Owner, Pool
 from worker.processes import Processes
 from worker.projects import WorkingCopies, working_copy
 from worker.sessions import Sessions
-from worker.turn import Turns
+from worker.turns import Turns
 
 _VERSION_S = 20.0
 _STOPPING_S = 5.0

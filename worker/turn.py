@@ -1,14 +1,12 @@
-"""One turn of an agent: a process is started, spoken to, watched, and ended."""
+"""One turn of an agent in a process: spoken to, listened to, watched, and stopped in time."""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping
 from typing import Protocol
 
 import structlog
 
-from shared.agents import Agent
 from shared.runs import (
     ErrorKind,
     RunCancelled,
@@ -28,11 +26,8 @@ from worker.claude.live import Reply
 from worker.claude.process import CliNotStartedError
 from worker.claude.transcript import Entry
 from worker.claude.translate import Translator, Wish
-from worker.pool import Pool
-from worker.processes import Found, Processes
-from worker.projects import working_copy
+from worker.processes import Found
 from worker.recovery import GO_ON, Lost, Steps, StepTooLargeError
-from worker.sessions import SessionGoneError, Sessions
 
 _INTERRUPT_GRACE_S = 0.5
 
@@ -84,91 +79,12 @@ class Stop:
         return True
 
 
-class Turns:
-    """Runs turns on this host, each in the process that suits its conversation best."""
+class Turn:
+    """One turn of a conversation in one process, from the first word said to the last one heard.
 
-    def __init__(
-        self,
-        settings: Settings,
-        agents: Mapping[str, Agent],
-        processes: Processes,
-        pool: Pool,
-        sessions: Sessions,
-    ) -> None:
-        self._settings = settings
-        self._agents = agents
-        self._processes = processes
-        self._pool = pool
-        self._sessions = sessions
+    With `lost` it takes up a turn that another worker left.
+    """
 
-    async def run(self, request: RunRequest, reporter: Reporter, stop: Stop) -> None:
-        """Run `request`: say its events as they come, and conclude with the terminal one.
-
-        Returns when the process is kept for the next turn, or is gone with its tree.
-        """
-        agent = working_copy(
-            self._agents[request.agent], self._settings.data_dir, request.tenant, request.project
-        )
-        try:
-            found = await self._processes.find(request, agent)
-            event = await self._take(found, request, reporter, stop)
-            if event is None:  # a kept process had died unseen, and nobody has heard of it
-                found = await self._processes.make(request, agent)
-                await self._take(found, request, reporter, stop)
-        except SessionGoneError as error:
-            await reporter.conclude(RunFailed(error=RunError(ErrorKind.SESSION_GONE, str(error))))
-        except (CliNotStartedError, OSError) as error:
-            await reporter.conclude(RunFailed(error=RunError(ErrorKind.CLI_NOT_STARTED, str(error))))
-
-    async def recover(self, request: RunRequest, lost: Lost, reporter: Reporter, stop: Stop) -> None:
-        """Go on with a turn whose worker was lost, from where `lost` says it stands; else as `run` does."""
-        agent = working_copy(
-            self._agents[request.agent], self._settings.data_dir, request.tenant, request.project
-        )
-        try:
-            found, place = await self._processes.recover(request, agent, lost)
-        except SessionGoneError as error:
-            await reporter.conclude(RunFailed(error=RunError(ErrorKind.SESSION_GONE, str(error))))
-            return
-        except (CliNotStartedError, OSError) as error:
-            await reporter.conclude(RunFailed(error=RunError(ErrorKind.CLI_NOT_STARTED, str(error))))
-            return
-        turn = _Turn(found, request, self._settings, reporter, stop, lost)
-        try:
-            event = await turn.run()
-            if turn.is_clean and isinstance(event, RunCompleted) and event.finish == "stop":
-                entries = [*place.transcript, *lost.transcript(request, place.newest, turn.answer)]
-                await self._sessions.save_recovered(
-                    request, turn.answer, place.session, entries, event.usage.cost_usd
-                )
-            await reporter.conclude(event)
-        finally:
-            await self._pool.discard(found.process, is_clean=turn.is_clean, sweep=True)
-
-    async def _take(
-        self, found: Found, request: RunRequest, reporter: Reporter, stop: Stop
-    ) -> TerminalEvent | None:
-        """Take one turn in the process found; `None`, with nothing said, when it was already dead."""
-        turn = _Turn(found, request, self._settings, reporter, stop)
-        process, is_kept = found.process, False
-        try:
-            event = await turn.run()
-            if found.was_kept and turn.found_it_dead:
-                return None
-            may_be_kept = turn.may_be_kept(event)
-            if may_be_kept or (turn.was_cut(event) and process.cut_off()):
-                is_saved = await self._sessions.save(
-                    request, turn.answer, turn.calls, process, event.usage.cost_usd
-                )
-                is_kept = may_be_kept and is_saved and self._pool.keep(process)
-            await reporter.conclude(event)
-            return event
-        finally:
-            if not is_kept:
-                await self._pool.discard(process, is_clean=turn.is_clean, sweep=turn.needs_sweep)
-
-
-class _Turn:
     def __init__(
         self,
         found: Found,
@@ -201,6 +117,7 @@ class _Turn:
         self._heard_at = self._clock()
 
     async def run(self) -> TerminalEvent:
+        """Ask, pass on what is said, and give the terminal event; it is not said yet."""
         process = self._process
         process.on_lines, process.on_close = self._hear, self._closed
         process.on_hook, process.on_entries = self._asks, self._keep
@@ -216,10 +133,12 @@ class _Turn:
 
     @property
     def answer(self) -> str:
+        """All text of the answer."""
         return self._translator.answer
 
     @property
     def calls(self) -> tuple[ToolUsePart, ...]:
+        """The calls that are left to the client."""
         return self._translator.calls
 
     @property

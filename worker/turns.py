@@ -1,0 +1,100 @@
+"""Turns of agents on this host: a process is found, spoken to, kept or ended, and the conversation saved."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from shared.agents import Agent
+from shared.runs import ErrorKind, RunCompleted, RunError, RunFailed, RunRequest, TerminalEvent
+from shared.settings import Settings
+from worker.claude.process import CliNotStartedError
+from worker.pool import Pool
+from worker.processes import Found, Processes
+from worker.projects import working_copy
+from worker.recovery import Lost
+from worker.sessions import SessionGoneError, Sessions
+from worker.turn import Reporter, Stop, Turn
+
+
+class Turns:
+    """Runs turns on this host, each in the process that suits its conversation best."""
+
+    def __init__(
+        self,
+        settings: Settings,
+        agents: Mapping[str, Agent],
+        processes: Processes,
+        pool: Pool,
+        sessions: Sessions,
+    ) -> None:
+        self._settings = settings
+        self._agents = agents
+        self._processes = processes
+        self._pool = pool
+        self._sessions = sessions
+
+    async def run(self, request: RunRequest, reporter: Reporter, stop: Stop) -> None:
+        """Run `request`: say its events as they come, and conclude with the terminal one.
+
+        Returns when the process is kept for the next turn, or is gone with its tree.
+        """
+        agent = working_copy(
+            self._agents[request.agent], self._settings.data_dir, request.tenant, request.project
+        )
+        try:
+            found = await self._processes.find(request, agent)
+            event = await self._take(found, request, reporter, stop)
+            if event is None:  # a kept process had died unseen, and nobody has heard of it
+                found = await self._processes.make(request, agent)
+                await self._take(found, request, reporter, stop)
+        except SessionGoneError as error:
+            await reporter.conclude(RunFailed(error=RunError(ErrorKind.SESSION_GONE, str(error))))
+        except (CliNotStartedError, OSError) as error:
+            await reporter.conclude(RunFailed(error=RunError(ErrorKind.CLI_NOT_STARTED, str(error))))
+
+    async def recover(self, request: RunRequest, lost: Lost, reporter: Reporter, stop: Stop) -> None:
+        """Go on with a turn whose worker was lost, from where `lost` says it stands; else as `run` does."""
+        agent = working_copy(
+            self._agents[request.agent], self._settings.data_dir, request.tenant, request.project
+        )
+        try:
+            found, place = await self._processes.recover(request, agent, lost)
+        except SessionGoneError as error:
+            await reporter.conclude(RunFailed(error=RunError(ErrorKind.SESSION_GONE, str(error))))
+            return
+        except (CliNotStartedError, OSError) as error:
+            await reporter.conclude(RunFailed(error=RunError(ErrorKind.CLI_NOT_STARTED, str(error))))
+            return
+        turn = Turn(found, request, self._settings, reporter, stop, lost)
+        try:
+            event = await turn.run()
+            if turn.is_clean and isinstance(event, RunCompleted) and event.finish == "stop":
+                entries = [*place.transcript, *lost.transcript(request, place.newest, turn.answer)]
+                await self._sessions.save_recovered(
+                    request, turn.answer, place.session, entries, event.usage.cost_usd
+                )
+            await reporter.conclude(event)
+        finally:
+            await self._pool.discard(found.process, is_clean=turn.is_clean, sweep=True)
+
+    async def _take(
+        self, found: Found, request: RunRequest, reporter: Reporter, stop: Stop
+    ) -> TerminalEvent | None:
+        """Take one turn in the process found; `None`, with nothing said, when it was already dead."""
+        turn = Turn(found, request, self._settings, reporter, stop)
+        process, is_kept = found.process, False
+        try:
+            event = await turn.run()
+            if found.was_kept and turn.found_it_dead:
+                return None
+            may_be_kept = turn.may_be_kept(event)
+            if may_be_kept or (turn.was_cut(event) and process.cut_off()):
+                is_saved = await self._sessions.save(
+                    request, turn.answer, turn.calls, process, event.usage.cost_usd
+                )
+                is_kept = may_be_kept and is_saved and self._pool.keep(process)
+            await reporter.conclude(event)
+            return event
+        finally:
+            if not is_kept:
+                await self._pool.discard(process, is_clean=turn.is_clean, sweep=turn.needs_sweep)
