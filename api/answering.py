@@ -16,7 +16,7 @@ from shared.runs import Restarted, RunCompleted, RunEvent
 from shared.settings import Settings
 
 _T = TypeVar("_T")
-_HEADERS = {
+STREAM_HEADERS = {
     "cache-control": "no-cache, no-transform",
     "x-accel-buffering": "no",  # nginx would gather tokens
 }
@@ -58,14 +58,24 @@ async def stream(
 
     Raises `ApiError` and `ClientGoneError` before the stream has begun. Closes `choices` in the end.
     """
+    begun = await first_word(request, choices, settings)
+    frames = _frames(choices, encoder, settings.keepalive_s, begun, before_end)
+    return Stream(frames, media_type="text/event-stream", headers={**STREAM_HEADERS, **headers})
+
+
+async def first_word(
+    request: Request[Any, Any, Any], choices: Choices, settings: Settings
+) -> Callable[[], None]:
+    """Wait for the first word, so that an early failure has a status of its own.
+
+    Gives what a stream must call when it is begun; else `choices` are closed, as when this raises.
+    """
     try:
         await unless_gone(request, choices.wait_for_words(settings.stream_hold_s))
     except BaseException:
         await choices.close()
         raise
-    begun = choices.close_unless_begun()
-    frames = _frames(choices, encoder, settings.keepalive_s, begun, before_end)
-    return Stream(frames, media_type="text/event-stream", headers={**_HEADERS, **headers})
+    return choices.close_unless_begun()
 
 
 async def whole(request: Request[Any, Any, Any], choices: Choices, fold: Coroutine[Any, Any, _T]) -> _T:

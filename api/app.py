@@ -34,6 +34,14 @@ from api.openai.conversations import (
     retrieve_conversation,
     update_conversation,
 )
+from api.openai.responses.create import create_response
+from api.openai.responses.routes import (
+    cancel_response,
+    delete_response,
+    list_input_items,
+    retrieve_response,
+)
+from api.openai.responses.store import Responses
 from api.openai.stored import (
     StoredCompletion,
     delete_completion,
@@ -74,6 +82,11 @@ ROUTES: list[ControllerRouterHandler] = [
     update_completion,
     delete_completion,
     list_messages,
+    create_response,
+    retrieve_response,
+    delete_response,
+    cancel_response,
+    list_input_items,
     list_models,
     retrieve_model,
     create_conversation,
@@ -117,12 +130,13 @@ def create_app(settings: Settings, drain: Drain) -> Litestar:
     )
 
     completions = ObjectStore(redis, "completion", StoredCompletion, settings.completion_ttl_s)
+    responses = Responses(redis, runs, settings)
     projects = Projects(ProjectStore(redis), registry, most=settings.max_projects)
 
     @asynccontextmanager
     async def lifespan(_: Litestar) -> AsyncGenerator[None, None]:
         async with asyncio.TaskGroup() as group:
-            tasks = [group.create_task(hub.run()), group.create_task(runs.run())]
+            tasks = [group.create_task(part.run()) for part in (hub, runs, responses)]
             yield
             await runs.settle()
             await end_tasks(tasks)
@@ -137,6 +151,7 @@ def create_app(settings: Settings, drain: Drain) -> Litestar:
             "registry": _given(registry),
             "conversations": _given(conversations),
             "completions": _given(completions),
+            "responses": _given(responses),
             "media": _given(Media(fetcher, settings)),
             "projects": _given(projects),
             "tenant": _given(_TENANT),

@@ -41,9 +41,10 @@ def decode_body(body: bytes, kind: type[_T], *, nested: Sequence[str] = ()) -> t
     return request, sorted(unknown)
 
 
-def _invalid(said: str) -> ApiError:
+def _invalid(said: str, where: str = "") -> ApiError:
     place = _PLACE.search(said)
     param = place["param"] if place else ""
+    param = where + (param if param.startswith("[") or not (where and param) else f".{param}")
     missing = _MISSING.match(said)
     if missing:
         param = f"{param}.{missing['name']}" if param else missing["name"]
@@ -53,3 +54,11 @@ def _invalid(said: str) -> ApiError:
     what = _PLACE.sub("", said).replace("`", "'")[:_MOST_SAID]
     code = "invalid_value" if what.startswith("Invalid value") else "invalid_type"
     return ApiError(400, f"Invalid '{param}': {what}.", param=param or None, code=code)
+
+
+def converted(value: object, kind: Any, where: str) -> Any:
+    """A part of a body as a `kind`; raises `ApiError` 400, whose `param` is the place below `where`."""
+    try:
+        return msgspec.convert(value, type=kind)
+    except (msgspec.ValidationError, RecursionError) as error:
+        raise _invalid(str(error), where) from error

@@ -98,7 +98,7 @@ class Runs:
         `ApiError` when Redis stays away.
         """
         last = 0
-        guard = _Guard()
+        guard = Guard()
         while True:
             try:
                 async with aclosing(self._hub.tail(run.id, after=last, tick_s=min(tick_s, _TICK_S))) as tail:
@@ -108,7 +108,7 @@ class Runs:
                             last = batch[-1].n
                             guard.was_served()
                         else:
-                            await self._look_after(run, guard)
+                            await self.look_after(run, guard)
                         yield batch
                 return
             except (RedisError, OSError) as error:
@@ -122,6 +122,10 @@ class Runs:
         """Where a tenant's run is; `None` when the tenant has no such run (any more)."""
         status = await self._store.status(run_id)
         return status if status is not None and status.tenant == tenant else None
+
+    async def log(self, run_id: str) -> list[LoggedEvent]:
+        """The run's events so far, none once they have lapsed."""
+        return await self._hub.log(run_id)
 
     async def stop(self, run_id: str, agent: str) -> bool:
         """Stop a run on its client's request; `False` when it was over already."""
@@ -172,7 +176,7 @@ class Runs:
                 is_retryable=True,
             )
 
-    async def _look_after(self, run: AcceptedRun, guard: _Guard) -> None:
+    async def look_after(self, run: AcceptedRun, guard: Guard) -> None:
         """In a pause: end the run if its record is gone, or if it waits and nobody could take it."""
         status = await self._store.status(run.id)
         if status is None:
@@ -210,23 +214,28 @@ def _lost_sight_of(run: AcceptedRun) -> ApiError:
     )
 
 
-class _Guard:
-    """How long a reader has waited in vain: for Redis, or for a worker."""
+class Guard:
+    """How long somebody has waited for a run in vain: for Redis, or for a worker."""
 
     def __init__(self) -> None:
         self._began_at = self._served_at = self._answered_at = time.monotonic()
 
     def was_served(self) -> None:
+        """A worker has the run, or could take it."""
         self._served_at = time.monotonic()
 
     def redis_answered(self) -> None:
+        """The stream was read."""
         self._answered_at = time.monotonic()
 
     def has_waited(self, limit_s: float) -> bool:
+        """Whether more than `limit_s` seconds have passed."""
         return time.monotonic() - self._began_at > limit_s
 
     def is_unserved(self) -> bool:
+        """Whether nobody could take the run for too long."""
         return time.monotonic() - self._served_at > _UNSERVED_S
 
     def redis_is_lost(self) -> bool:
+        """Whether Redis has been silent for too long."""
         return time.monotonic() - self._answered_at > _OUTAGE_S

@@ -91,6 +91,10 @@ class EventHub:
                 if events or not messages:
                     yield events
 
+    async def log(self, run_id: str) -> list[LoggedEvent]:
+        """The run's events so far, none once they have lapsed; raises `redis.RedisError`."""
+        return [event async for page in self._replay(run_id, Cursor()) for event in page]
+
     async def _replay(self, run_id: str, cursor: Cursor) -> AsyncIterator[list[LoggedEvent]]:
         start = f"({cursor.attempt}-{cursor.n}" if cursor.attempt else "-"
         while not cursor.is_done:

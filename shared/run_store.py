@@ -72,7 +72,7 @@ class Attempt(msgspec.Struct, frozen=True):
 
 
 class RunStatus(msgspec.Struct, frozen=True):
-    """Where a run is; `is_held` says that some worker's lease on it lives. `created_ms` is Redis's clock."""
+    """Where a run is; `is_held` says that some worker's lease on it lives. Times are Redis's clock."""
 
     state: RunState
     attempt: int
@@ -80,6 +80,7 @@ class RunStatus(msgspec.Struct, frozen=True):
     tenant: str = ""
     agent: str = ""
     created_ms: int = 0
+    ended_ms: int = 0
 
 
 class RunStore:
@@ -203,9 +204,9 @@ class RunStore:
     async def status(self, run_id: str) -> RunStatus | None:
         """Where a run is; `None` when there is no such run (any more)."""
         async with self._redis.pipeline(transaction=True) as pipe:
-            pipe.hmget(keys.run(run_id), ["state", "attempt", "tenant", "agent", "created"])
+            pipe.hmget(keys.run(run_id), ["state", "attempt", "tenant", "agent", "created", "ended"])
             pipe.exists(keys.lease(run_id))
-            (state, attempt, tenant, agent, created), is_held = await pipe.execute()
+            (state, attempt, tenant, agent, created, ended), is_held = await pipe.execute()
         if state is None:
             return None
         return RunStatus(
@@ -215,6 +216,7 @@ class RunStore:
             tenant=(tenant or b"").decode(),
             agent=(agent or b"").decode(),
             created_ms=int(created),
+            ended_ms=int(ended or 0),
         )
 
 

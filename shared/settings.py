@@ -111,6 +111,8 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     """How long a finished run and its events can still be read."""
     completion_ttl_s: Seconds = 30 * 24 * 3600.0
     """How long a completion that a client asked to store is kept."""
+    response_ttl_s: Seconds = 7 * 24 * 3600.0
+    """How long a response is kept that a client has not asked to forget."""
     drain_timeout_s: Seconds = 30.0
     """How long a stopping process lets its runs or streams finish."""
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import zlib
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Mapping, Sequence
 from typing import Any, Generic, Literal, TypeVar
 
 import msgspec
@@ -13,7 +13,7 @@ from shared import redis_keys as keys
 from shared.conversations import Order, UnknownPlaceError
 from shared.scripts import Scripts, Value
 
-Kind = Literal["completion"]
+Kind = Literal["completion", "response"]
 T = TypeVar("T", bound=msgspec.Struct)
 
 _CHUNK = 50
@@ -60,6 +60,14 @@ class ObjectStore(Generic[T]):
         """The object; `None` when the tenant has none of this id (any more)."""
         fields: Any = self._redis.hgetall(keys.stored(self._kind, tenant, object_id))
         return self._read(object_id, await fields)
+
+    async def get_all(self, tenant: str, object_ids: Sequence[str]) -> list[Stored[T] | None]:
+        """The objects of these ids, in their order, read at once."""
+        async with self._redis.pipeline(transaction=False) as pipe:
+            for object_id in object_ids:
+                pipe.hgetall(keys.stored(self._kind, tenant, object_id))
+            found = await pipe.execute()
+        return [self._read(object_id, fields) for object_id, fields in zip(object_ids, found, strict=True)]
 
     async def delete(self, tenant: str, object_id: str) -> bool:
         """Delete an object; `False` when it was not there."""

@@ -29,7 +29,7 @@ from api.openai.tools import Tools, tools_of
 from api.openai.translate import first_needed, translate
 from api.openai.wire import ChatRequest
 from api.option_files import with_files
-from api.places import find_place, put
+from api.places import Place, find_place, put
 from api.runs import Runs
 from api.working_copies import Projects
 from shared.registry import CachedRegistry
@@ -71,6 +71,27 @@ async def create_chat_completion(
     raw = await request.body()
     body, unknown = decode_body(raw, ChatRequest, nested=["claude_options", "backline"])
     ignored = ignored_fields(body, unknown)
+    place, run = await prepare(
+        body, tenant, request.state.request_id, conversations, projects, registry, media, settings
+    )
+    asked = _Asked(body, run, ignored, tools_of(body))
+    count = choices_of(body, place.thread)
+    choices = await Choices.submit(runs, [run] * count, tick_s=settings.keepalive_s)
+    keep = _keeper(raw, tenant, completions) if body.store else None
+    return await _answer(request, asked, choices, keep, settings)
+
+
+async def prepare(
+    body: ChatRequest,
+    tenant: str,
+    request_id: str,
+    conversations: Conversations,
+    projects: Projects,
+    registry: CachedRegistry,
+    media: Media,
+    settings: Settings,
+) -> tuple[Place, RunRequest]:
+    """The run that a request asks for, and where; raises `ApiError`."""
     place = await find_place(
         body,
         tenant=tenant,
@@ -83,18 +104,13 @@ async def create_chat_completion(
         body,
         place.choice,
         tenant=tenant,
-        request_id=request.state.request_id,
+        request_id=request_id,
         history_limit=settings.history_limit,
         thread=place.thread,
         options=launch_options(body.claude_options, settings),
         media=await load_media(body.messages, media, start=first_needed(body.messages, place.thread)),
     )
-    run = await with_files(await put(run, place, conversations), body.claude_options, media)
-    asked = _Asked(body, run, ignored, tools_of(body))
-    count = choices_of(body, place.thread)
-    choices = await Choices.submit(runs, [run] * count, tick_s=settings.keepalive_s)
-    keep = _keeper(raw, tenant, completions) if body.store else None
-    return await _answer(request, asked, choices, keep, settings)
+    return place, await with_files(await put(run, place, conversations), body.claude_options, media)
 
 
 async def _answer(

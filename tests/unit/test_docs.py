@@ -9,7 +9,7 @@ import re
 from collections.abc import Callable
 from itertools import pairwise
 from pathlib import Path
-from typing import Any, get_type_hints
+from typing import Any, get_args, get_type_hints
 
 import msgspec
 import pytest
@@ -31,6 +31,7 @@ from api.anthropic.wire import CountRequest, MessagesRequest
 from api.app import ROUTES
 from api.errors import failed
 from api.openai.text_wire import CompletionRequest
+from api.openai.responses.wire import Item, ResponsesRequest
 from api.openai.wire import ChatRequest
 from cli import main as command
 from shared import redis_keys, settings
@@ -132,12 +133,19 @@ def test_every_route_is_described() -> None:
     assert [path for path, name in shown.items() if f"`{name}`" not in page] == []
 
 
+def test_every_field_and_item_of_a_response_is_described() -> None:
+    page = (DOCS / "responses.md").read_text("utf-8")
+    items = [str(item.__struct_config__.tag) for item in get_args(Item)]
+    names = [*ResponsesRequest.__struct_fields__, *items]
+    assert [name for name in names if f"`{name}`" not in page] == []
+
+
 def test_every_name_in_redis_is_described() -> None:
     page = (DOCS / "architecture.md").read_text("utf-8")
     made = [function for _, function in inspect.getmembers(redis_keys, inspect.isfunction)]
     names = [str(function(*[""] * len(inspect.signature(function).parameters))) for function in made]
     stems = {re.split(rf":({redis_keys.owner('')})?:", name + ":")[0] for name in names if ":" in name}
-    stems |= {redis_keys.WORKERS, redis_keys.AGENTS}
+    stems |= {redis_keys.WORKERS, redis_keys.AGENTS, redis_keys.OPEN_RESPONSES}
     assert [stem for stem in sorted(stems) if f"`{stem.removesuffix(':')}" not in page] == []
 
 
