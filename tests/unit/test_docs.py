@@ -30,8 +30,8 @@ from api.anthropic.errors import envelope_of, status_of
 from api.anthropic.wire import CountRequest, MessagesRequest
 from api.app import ROUTES
 from api.errors import failed
-from api.openai.text_wire import CompletionRequest
 from api.openai.responses.wire import Item, ResponsesRequest
+from api.openai.text_wire import CompletionRequest
 from api.openai.wire import ChatRequest
 from cli import main as command
 from shared import redis_keys, settings

@@ -13,7 +13,7 @@ from openai._models import construct_type
 from openai.lib.streaming.responses._responses import ResponseStreamState
 from openai.types.responses import ResponseStreamEvent
 
-from api.openai.completion import BacklineInfo
+from api.backline import BacklineInfo
 from api.openai.responses.events import Event
 from api.openai.responses.objects import Response
 from api.openai.responses.open_items import CallName
@@ -59,9 +59,8 @@ def completed(finish: Any = "stop") -> RunCompleted:
 
 
 WORDS = st.text("ab \n\u2028é{", min_size=1, max_size=4)
-NOISE = st.lists(
-    st.sampled_from([RunStarted("w"), UpstreamRetry(1, 529, 0.1), ToolFinished("unknown", False)]), max_size=2
-)
+QUIET: list[RunEvent] = [RunStarted("w"), UpstreamRetry(1, 529, 0.1), ToolFinished("unknown", False)]
+NOISE = st.lists(st.sampled_from(QUIET), max_size=2)
 ENDS = st.one_of(
     st.sampled_from(["stop", "length", "content_filter", "tool_calls"]).map(completed),
     st.sampled_from(list(ErrorKind)).map(lambda kind: RunFailed(RunError(kind, "It broke."), USAGE)),

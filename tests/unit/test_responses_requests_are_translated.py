@@ -7,11 +7,11 @@ from typing import Any
 import msgspec
 import pytest
 
+from api.decode import decode_body
 from api.errors import ApiError
 from api.media.load import MediaPart
 from api.models import Choice
 from api.openai import policy as chat_policy
-from api.openai.decode import decode_body
 from api.openai.responses.as_chat import Places, as_chat, require_answers
 from api.openai.responses.items import kept_items, raw_items, read_items, with_references
 from api.openai.responses.open_items import CallName
