@@ -26,6 +26,9 @@ from api.anthropic.message import (
 from api.anthropic.wire import CountRequest, MessagesRequest
 from api.openai.completion import ChatCompletion, ChatCompletionChunk, ErrorEnvelope
 from api.openai.conversations import CreateConversation, UpdateConversation
+from api.openai.responses.events import StreamEvent
+from api.openai.responses.objects import Response as ResponseObject
+from api.openai.responses.wire import ResponsesRequest
 from api.openai.text_wire import CompletionRequest, TextCompletion
 from api.openai.wire import ChatRequest
 from api.sessions import CreateSession
@@ -39,10 +42,12 @@ _PAGE_HEADERS = {
 }
 _REF = "#/components/schemas/{name}"
 _CHAT, _COMPLETIONS = "/v1/chat/completions", "/v1/completions"
+_RESPONSES = "/v1/responses"
 _MESSAGES, _COUNT = "/v1/messages", "/v1/messages/count_tokens"
 _BODIES: dict[str, type[msgspec.Struct]] = {
     _CHAT: ChatRequest,
     _COMPLETIONS: CompletionRequest,
+    _RESPONSES: ResponsesRequest,
     _MESSAGES: MessagesRequest,
     _COUNT: CountRequest,
     "/v1/conversations": CreateConversation,
@@ -53,6 +58,7 @@ _BODIES: dict[str, type[msgspec.Struct]] = {
 _ANSWERS: dict[str, tuple[type[msgspec.Struct], Any]] = {
     _CHAT: (ChatCompletion, ChatCompletionChunk),
     _COMPLETIONS: (TextCompletion, TextCompletion),
+    _RESPONSES: (ResponseObject, StreamEvent),
     _MESSAGES: (
         Message,
         MessageStart | BlockStart | BlockDelta | BlockStop | MessageDelta | MessageStop | Ping,

@@ -167,3 +167,29 @@ class SummaryDone(InItem, frozen=True, kw_only=True, tag="response.reasoning_sum
 
     summary_index: int = 0
     text: str
+
+
+StreamEvent = (
+    Created
+    | Queued
+    | InProgress
+    | Completed
+    | Incomplete
+    | Failed
+    | ItemAdded
+    | ItemDone
+    | PartAdded
+    | PartDone
+    | TextDelta
+    | TextDone
+    | RefusalDelta
+    | RefusalDone
+    | ArgumentsDelta
+    | ArgumentsDone
+    | InputDelta
+    | InputDone
+    | SummaryPartAdded
+    | SummaryPartDone
+    | SummaryDelta
+    | SummaryDone
+)
