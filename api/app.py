@@ -53,6 +53,7 @@ from api.openai.stored import (
 from api.projects import create_project, delete_project, list_projects, retrieve_project
 from api.runs import Runs
 from api.sessions import create_session, delete_session, list_sessions, retrieve_session, session_stats
+from api.unattended import Unattended
 from api.working_copies import Projects
 from shared.added_items import AddedItems
 from shared.conversations import ConversationStore
@@ -130,13 +131,15 @@ def create_app(settings: Settings, drain: Drain) -> Litestar:
     )
 
     completions = ObjectStore(redis, "completion", StoredCompletion, settings.completion_ttl_s)
-    responses = Responses(redis, runs, settings)
+    unattended = Unattended(redis, runs, settings)
+    responses = Responses(redis, runs, unattended, settings)
+    unattended.settle_with(responses.settle_run)
     projects = Projects(ProjectStore(redis), registry, most=settings.max_projects)
 
     @asynccontextmanager
     async def lifespan(_: Litestar) -> AsyncGenerator[None, None]:
         async with asyncio.TaskGroup() as group:
-            tasks = [group.create_task(part.run()) for part in (hub, runs, responses)]
+            tasks = [group.create_task(part.run()) for part in (hub, runs, unattended)]
             yield
             await runs.settle()
             await end_tasks(tasks)

@@ -13,8 +13,8 @@ from arq.constants import in_progress_key_prefix, job_key_prefix, retry_key_pref
 
 WORKERS = "backline:workers"
 """Sorted set of worker ids by the time (ms, Redis clock) their record lapses."""
-OPEN_RESPONSES = "backline:open_responses"
-"""Sorted set of background responses whose end nobody has stored yet, by when they were created (s)."""
+UNATTENDED = "backline:unattended"
+"""Sorted set of runs that go on without a connection, with their tenants, by when they were created (s)."""
 AGENTS = "backline:agents"
 """Hash of agent name to the record last announced, kept a week after the last worker left."""
 

@@ -135,7 +135,9 @@ async def test_its_end_is_stored_when_nobody_reads_and_outlives_the_log(new_stac
 
         def has_lapsed() -> bool:
             with stack.redis_client() as client:
-                names = list(client.scan_iter("backline:run:*")) + list(client.scan_iter("backline:open_*"))
+                names = list(client.scan_iter("backline:run:*")) + list(
+                    client.scan_iter("backline:unattended")
+                )
             return not names
 
         await eventually(has_lapsed, 40, "the runs' records and logs have lapsed")

@@ -145,7 +145,7 @@ def test_every_name_in_redis_is_described() -> None:
     made = [function for _, function in inspect.getmembers(redis_keys, inspect.isfunction)]
     names = [str(function(*[""] * len(inspect.signature(function).parameters))) for function in made]
     stems = {re.split(rf":({redis_keys.owner('')})?:", name + ":")[0] for name in names if ":" in name}
-    stems |= {redis_keys.WORKERS, redis_keys.AGENTS, redis_keys.OPEN_RESPONSES}
+    stems |= {redis_keys.WORKERS, redis_keys.AGENTS, redis_keys.UNATTENDED}
     assert [stem for stem in sorted(stems) if f"`{stem.removesuffix(':')}" not in page] == []
 
 

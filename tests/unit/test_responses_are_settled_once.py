@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from typing import NamedTuple
 
 import msgspec
 import pytest
@@ -14,6 +15,7 @@ from api.openai.responses.objects import Response
 from api.openai.responses.store import Responses, StoredResponse, response_id_of
 from api.openai.responses.telling import Manner
 from api.runs import AcceptedRun, Runs
+from api.unattended import Unattended
 from shared import redis_keys as keys
 from shared.event_tail import EventHub
 from shared.registry import CachedRegistry, RegistryStore
@@ -25,9 +27,22 @@ from tests.unit.support import CANCELLED, request
 SETTINGS = Settings(retention_s=60)
 
 
-def replica(redis: ArqRedis, store: RunStore) -> Responses:
+class Replica(NamedTuple):
+    """An API process: what it stores, and who looks after it."""
+
+    responses: Responses
+    unattended: Unattended
+
+    async def sweep(self) -> None:
+        await self.unattended.sweep()
+
+
+def replica(redis: ArqRedis, store: RunStore) -> Replica:
     runs = Runs(store, EventHub(redis), CachedRegistry(RegistryStore(redis)), SETTINGS)
-    return Responses(redis, runs, SETTINGS)
+    unattended = Unattended(redis, runs, SETTINGS)
+    responses = Responses(redis, runs, unattended, SETTINGS)
+    unattended.settle_with(responses.settle_run)
+    return Replica(responses, unattended)
 
 
 async def opened(responses: Responses, store: RunStore) -> StoredResponse:
@@ -55,33 +70,35 @@ async def raw(redis: ArqRedis, stored: StoredResponse) -> bytes:
 
 async def test_two_replicas_store_the_same_end(redis: ArqRedis, store: RunStore) -> None:
     one, other = replica(redis, store), replica(redis, store)
-    stored = await opened(one, store)
+    stored = await opened(one.responses, store)
     await one.sweep()
-    assert (await one.find("default", stored.response.id)).response.status == "queued"
+    assert (await one.responses.find("default", stored.response.id)).response.status == "queued"
     await store.stop(stored.run.id, "a", CANCELLED, "")
-    await asyncio.gather(one.sweep(), other.sweep(), one.find("default", stored.response.id))
+    await asyncio.gather(one.sweep(), other.sweep(), one.responses.find("default", stored.response.id))
     settled = await raw(redis, stored)
-    assert not await redis.exists(keys.OPEN_RESPONSES)
-    await one.open("default", stored)
+    assert not await redis.exists(keys.UNATTENDED)
+    await one.responses.open("default", stored)
     await redis.hset(keys.stored("response", "default", stored.response.id), "body", settled)  # type: ignore[misc]
     await other.sweep()
     assert await raw(redis, stored) == settled
-    found = await other.find("default", stored.response.id)
+    found = await other.responses.find("default", stored.response.id)
     assert (found.response.status, found.log) == ("cancelled", [CANCELLED])
 
 
 async def test_one_whose_log_has_lapsed_has_failed(redis: ArqRedis, store: RunStore) -> None:
-    responses = replica(redis, store)
+    one = replica(redis, store)
+    responses = one.responses
     stored = await opened(responses, store)
     await redis.delete(keys.run(stored.run.id), keys.events(stored.run.id), keys.queue("a"))
-    await responses.sweep()
+    await one.sweep()
     found = await responses.find("default", stored.response.id)
     assert found.response.status == "failed"
-    assert not await redis.exists(keys.OPEN_RESPONSES)
+    assert not await redis.exists(keys.UNATTENDED)
 
 
 async def test_a_deleted_one_does_not_come_back(redis: ArqRedis, store: RunStore) -> None:
-    responses = replica(redis, store)
+    one = replica(redis, store)
+    responses = one.responses
     stored = await opened(responses, store)
     await responses.delete("default", stored)
     status = await store.status(stored.run.id)
@@ -98,10 +115,11 @@ async def test_what_waits_for_an_agent_that_nobody_serves_is_looked_after(
     redis: ArqRedis, store: RunStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("api.runs._UNSERVED_S", -1)
-    responses = replica(redis, store)
+    one = replica(redis, store)
+    responses = one.responses
     stored = await opened(responses, store)
-    await responses.sweep()
-    await responses.sweep()
+    await one.sweep()
+    await one.sweep()
     found = await responses.find("default", stored.response.id)
     assert (found.response.status, found.response.error and found.response.error.code) == (
         "failed",

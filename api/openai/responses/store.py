@@ -2,33 +2,26 @@
 
 from __future__ import annotations
 
-import asyncio
 import re
 import time
 from collections.abc import Mapping, Sequence
-from typing import Any
 
 import msgspec
-import structlog
 from redis.asyncio import Redis
-from redis.exceptions import RedisError
 
 from api.errors import ApiError
 from api.openai.responses.items import RawItem, output_items
 from api.openai.responses.objects import Response
 from api.openai.responses.telling import Manner, told_whole
-from api.runs import AcceptedRun, Guard, Runs
-from shared import redis_keys as keys
+from api.runs import AcceptedRun, Runs
+from api.unattended import Unattended
 from shared.runs import ErrorKind, RunError, RunEvent, RunFailed, RunState, TerminalEvent
 from shared.settings import Settings
 from shared.stored import ObjectStore
 
 _ID = re.compile(r"resp_([0-9a-f]{44})")
 _ITEM_ID = re.compile(r"[a-z]+_(?P<key>[0-9a-f]{44})_(?:in)?[0-9]+")
-_SWEEP_S = 5.0
 _GONE = "The run's record is gone: Redis has lost its data, or nobody looked after it in time."
-
-_log = structlog.get_logger(__name__)
 
 
 class StoredResponse(msgspec.Struct, frozen=True, kw_only=True):
@@ -46,27 +39,16 @@ class StoredResponse(msgspec.Struct, frozen=True, kw_only=True):
     ended_at: int = 0
 
 
-class _Open(msgspec.Struct, frozen=True, array_like=True):
-    """A background response whose end is yet to be stored."""
-
-    tenant: str
-    run: AcceptedRun
-
-
 class Responses:
-    """A tenant's stored responses. `run` must be running: it stores the ends of those nobody reads.
+    """A tenant's stored responses.
 
     Every method raises `redis.RedisError` when Redis does not answer in time.
     """
 
-    def __init__(self, redis: Redis, runs: Runs, settings: Settings) -> None:
-        self._redis = redis
+    def __init__(self, redis: Redis, runs: Runs, unattended: Unattended, settings: Settings) -> None:
         self._runs = runs
+        self._unattended = unattended
         self._store = ObjectStore(redis, "response", StoredResponse, settings.response_ttl_s)
-        longest_s = settings.queue_timeout_s + settings.run_timeout_s + settings.retention_s
-        self._open_ttl_ms = int(longest_s * 1000) + keys.RUN_SLACK_MS
-        self._sweep_s = min(_SWEEP_S, settings.retention_s / 4)
-        self._guards: dict[bytes, Guard] = {}
 
     async def keep(self, tenant: str, stored: StoredResponse) -> None:
         """Store a response that has ended."""
@@ -75,10 +57,7 @@ class Responses:
     async def open(self, tenant: str, stored: StoredResponse) -> None:
         """Store a background response, and have its end stored whoever reads it."""
         await self._store.put(tenant, stored.response.id, stored)
-        async with self._redis.pipeline(transaction=True) as pipe:
-            pipe.zadd(keys.OPEN_RESPONSES, {_member(tenant, stored.run): stored.run.created})
-            pipe.pexpire(keys.OPEN_RESPONSES, self._open_ttl_ms)
-            await pipe.execute()
+        await self._unattended.add(tenant, stored.run)
 
     async def settle(
         self, tenant: str, stored: StoredResponse, response: Response, log: Sequence[RunEvent], ended_at: int
@@ -86,7 +65,7 @@ class Responses:
         """Store the end of a background response, unless it was deleted; to do so twice changes nothing."""
         stored = msgspec.structs.replace(stored, response=response, log=list(log), ended_at=ended_at)
         await self._store.replace(tenant, response.id, stored)
-        await self._redis.zrem(keys.OPEN_RESPONSES, _member(tenant, stored.run))
+        await self._unattended.remove(tenant, stored.run)
         return stored
 
     async def find(self, tenant: str, response_id: str) -> StoredResponse:
@@ -101,7 +80,7 @@ class Responses:
         if not stored.response.is_over:
             await self._runs.stop(stored.run.id, stored.run.agent)
         await self._store.delete(tenant, stored.response.id)
-        await self._redis.zrem(keys.OPEN_RESPONSES, _member(tenant, stored.run))
+        await self._unattended.remove(tenant, stored.run)
 
     async def before(self, tenant: str, previous: str | None) -> tuple[list[RawItem], list[str]]:
         """All that was said up to the response `previous`, and the ids of the responses that said it.
@@ -145,39 +124,11 @@ class Responses:
         status = await self._runs.status(run.id, tenant)
         return status.ended_ms // 1000 if status is not None and status.ended_ms else run.created
 
-    async def run(self) -> None:
-        """Store the ends of background responses until cancelled. Any number of processes may do so."""
-        while True:
-            try:
-                await self.sweep()
-            except (RedisError, OSError) as error:
-                _log.warning("responses_not_swept", error=str(error))
-            await asyncio.sleep(self._sweep_s)
-
-    async def sweep(self) -> None:
-        """Look once after every background response whose end is not stored."""
-        members = await self._redis.zrange(keys.OPEN_RESPONSES, 0, -1)
-        self._guards = {member: self._guards.get(member) or Guard() for member in members}
-        for member in members:
-            open_ = msgspec.json.decode(member, type=_Open)
-            try:
-                await self._look_after(open_, self._guards[member])
-            except ApiError as error:
-                _log.warning("response_not_settled", run_id=open_.run.id, error=error.message)
-            except msgspec.MsgspecError as error:  # of another version: let it be
-                _log.error("response_unreadable", run_id=open_.run.id, error=str(error))
-                await self._redis.zrem(keys.OPEN_RESPONSES, member)
-
-    async def _look_after(self, open_: _Open, guard: Guard) -> None:
-        status = await self._runs.status(open_.run.id, open_.tenant)
-        if status is not None and not status.state.is_terminal:
-            await self._runs.look_after(open_.run, guard)
-            return
-        found = await self._store.get(open_.tenant, response_id_of(open_.run.id))
-        if found is None:
-            await self._redis.zrem(keys.OPEN_RESPONSES, _member(open_.tenant, open_.run))
-        else:
-            await self._now(open_.tenant, found.value)
+    async def settle_run(self, tenant: str, run: AcceptedRun) -> None:
+        """Store the end of the response that a run was for, if there is one."""
+        found = await self._store.get(tenant, response_id_of(run.id))
+        if found is not None and not found.value.response.is_over:
+            await self._now(tenant, found.value)
 
     async def _now(self, tenant: str, stored: StoredResponse) -> StoredResponse:
         """An open response as its run is now; one whose run has ended is settled."""
@@ -218,7 +169,3 @@ def _said(stored: StoredResponse) -> list[RawItem]:
     if stored.response.status in {"failed", "cancelled"}:
         said = [item for item in said if item["type"] == "message"]
     return stored.input + said
-
-
-def _member(tenant: str, run: AcceptedRun) -> Any:
-    return msgspec.json.encode(_Open(tenant, run))
