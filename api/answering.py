@@ -12,7 +12,7 @@ from litestar.response import Stream
 from api.choices import Choices
 from api.disconnect import unless_gone
 from api.errors import ApiError, begun_anew
-from shared.runs import Restarted, RunCompleted, RunEvent
+from shared.runs import LoggedEvent, Restarted, RunCompleted, RunEvent
 from shared.settings import Settings
 
 _T = TypeVar("_T")
@@ -51,15 +51,18 @@ async def stream(
     settings: Settings,
     headers: Mapping[str, str],
     before_end: BeforeEnd | None = None,
+    *,
+    is_numbered: bool = False,
 ) -> Stream:
     """Wait for the first word, so that an early failure has a status of its own; then stream.
 
-    `before_end` is awaited once every run has completed, before the client is told so.
+    `before_end` is awaited once every run has completed, before the client is told so. With `is_numbered`
+    what an event gives ends with its number as the frame's id.
 
     Raises `ApiError` and `ClientGoneError` before the stream has begun. Closes `choices` in the end.
     """
     begun = await first_word(request, choices, settings)
-    frames = _frames(choices, encoder, settings.keepalive_s, begun, before_end)
+    frames = _frames(choices, encoder, settings.keepalive_s, begun, before_end, is_numbered=is_numbered)
     return Stream(frames, media_type="text/event-stream", headers={**STREAM_HEADERS, **headers})
 
 
@@ -89,12 +92,20 @@ async def whole(request: Request[Any, Any, Any], choices: Choices, fold: Corouti
         await choices.close()
 
 
+def encoded(encoder: Encoder, index: int, logged: LoggedEvent, *, is_numbered: bool) -> bytes:
+    """Frames for an event; with `is_numbered` the last one has its number as id, so that none is lost."""
+    frames = encoder.encode(index, logged.event)
+    return b"%sid: %d\n\n" % (frames[:-1], logged.n) if is_numbered and frames else frames
+
+
 async def _frames(
     choices: Choices,
     encoder: Encoder,
     keepalive_s: float,
     begun: Callable[[], None],
     before_end: BeforeEnd | None,
+    *,
+    is_numbered: bool,
 ) -> AsyncIterator[bytes]:
     """The body of the stream: what one batch gives leaves in one send, and no frame is ever split."""
     begun()
@@ -106,7 +117,8 @@ async def _frames(
             index, batch = await choices.next()
             if any(isinstance(logged.event, Restarted) for logged in batch):
                 raise begun_anew(choices.accepted[index].id)  # what was sent cannot be unsaid
-            frames = opening + b"".join(encoder.encode(index, logged.event) for logged in batch)
+            said = b"".join(encoded(encoder, index, logged, is_numbered=is_numbered) for logged in batch)
+            frames = opening + said
             opening = b""
             if batch and isinstance(batch[-1].event, RunCompleted):
                 ends[index] = batch[-1].event

@@ -34,6 +34,7 @@ from api.openai.conversations import (
     retrieve_conversation,
     update_conversation,
 )
+from api.openai.detached import DetachedStreams, follow_run
 from api.openai.responses.create import create_response
 from api.openai.responses.routes import (
     cancel_response,
@@ -83,6 +84,7 @@ ROUTES: list[ControllerRouterHandler] = [
     update_completion,
     delete_completion,
     list_messages,
+    follow_run,
     create_response,
     retrieve_response,
     delete_response,
@@ -155,6 +157,7 @@ def create_app(settings: Settings, drain: Drain) -> Litestar:
             "conversations": _given(conversations),
             "completions": _given(completions),
             "responses": _given(responses),
+            "detached": _given(DetachedStreams(redis, unattended)),
             "media": _given(Media(fetcher, settings)),
             "projects": _given(projects),
             "tenant": _given(_TENANT),

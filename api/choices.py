@@ -43,6 +43,7 @@ class Choices:
         self._ended: set[int] = set()
         self._unread: deque[Said] = deque()
         self._error: ApiError | None = None
+        self._is_detached = False
         self._said = (
             _one(runs.follow(accepted[0], tick_s=tick_s)) if len(accepted) == 1 else self._all(tick_s)
         )
@@ -118,7 +119,13 @@ class Choices:
         self._abandon()
         await self._said.aclose()
 
+    def detach(self) -> None:
+        """Let the runs go on when nobody follows them any more."""
+        self._is_detached = True
+
     def _abandon(self) -> None:
+        if self._is_detached:
+            return
         for index, run in enumerate(self.accepted):
             if index not in self._ended:
                 self._runs.abandon(run)

@@ -13,7 +13,7 @@ from shared import redis_keys as keys
 from shared.conversations import Order, UnknownPlaceError
 from shared.scripts import Scripts, Value
 
-Kind = Literal["completion", "response"]
+Kind = Literal["completion", "response", "stream"]
 T = TypeVar("T", bound=msgspec.Struct)
 
 _CHUNK = 50

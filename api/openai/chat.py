@@ -20,6 +20,7 @@ from api.decode import decode_body
 from api.media.load import Media
 from api.openai.answer import Fold, Subject
 from api.openai.completion import ChatCompletion
+from api.openai.detached import DetachedStreams, goes_on
 from api.openai.media import load_media
 from api.openai.output_format import Formatted
 from api.openai.policy import choices_of, ignored_fields, includes_usage
@@ -64,6 +65,7 @@ async def create_chat_completion(
     projects: Projects,
     registry: CachedRegistry,
     completions: Completions,
+    detached: DetachedStreams,
     media: Media,
     settings: Settings,
 ) -> Response[bytes] | Stream:
@@ -76,9 +78,12 @@ async def create_chat_completion(
     )
     asked = _Asked(body, run, ignored, tools_of(body))
     count = choices_of(body, place.thread)
+    is_detached = goes_on(body, request.headers.get("x-backline-on-disconnect"), count)
     choices = await Choices.submit(runs, [run] * count, tick_s=settings.keepalive_s)
+    if is_detached:
+        await detached.detach(tenant, choices, _subject(asked, choices), includes_usage(body.stream_options))
     keep = _keeper(raw, tenant, completions) if body.store else None
-    return await _answer(request, asked, choices, keep, settings)
+    return await _answer(request, asked, choices, keep, settings, is_numbered=is_detached)
 
 
 async def prepare(
@@ -114,7 +119,13 @@ async def prepare(
 
 
 async def _answer(
-    request: Request[Any, Any, Any], asked: _Asked, choices: Choices, keep: Keep | None, settings: Settings
+    request: Request[Any, Any, Any],
+    asked: _Asked,
+    choices: Choices,
+    keep: Keep | None,
+    settings: Settings,
+    *,
+    is_numbered: bool,
 ) -> Response[bytes] | Stream:
     subject = _subject(asked, choices)
     fold = Fold(subject, len(choices.accepted))
@@ -130,7 +141,7 @@ async def _answer(
         )
         headers = run_headers(subject.run_id, subject.conversation)
         before_end = (lambda: keep(fold.completion())) if keep else None
-        return await stream(request, choices, chunks, settings, headers, before_end)
+        return await stream(request, choices, chunks, settings, headers, before_end, is_numbered=is_numbered)
     await whole(request, choices, choices.fold(_formatted(fold.add, formats)))
     answer = fold.completion()
     if keep:

@@ -225,6 +225,12 @@ class StreamOptions(msgspec.Struct, frozen=True):
     include_obfuscation: bool | None = None
 
 
+class ChatBacklineOptions(BacklineOptions, frozen=True):
+    """Also whether the run of a stream goes on when its client is gone."""
+
+    on_disconnect: Literal["cancel", "continue"] | None = None
+
+
 class ChatRequest(msgspec.Struct, frozen=True, kw_only=True):
     """The body of `POST /v1/chat/completions`: the fields whose value matters here.
 
@@ -268,4 +274,4 @@ class ChatRequest(msgspec.Struct, frozen=True, kw_only=True):
     conversation_id: str | None = None
     project_id: str | None = None
     claude_options: ClaudeOptions | None = None
-    backline: BacklineOptions | None = None
+    backline: ChatBacklineOptions | None = None

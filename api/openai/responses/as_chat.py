@@ -139,7 +139,6 @@ def as_chat(
         conversation_id=request.conversation_id,
         project_id=request.project_id,
         claude_options=request.claude_options,
-        backline=request.backline,
     )
     return chat, Places([where for _, where in told], tools.wheres)
 
