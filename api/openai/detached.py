@@ -16,13 +16,13 @@ from redis.asyncio import Redis
 from api.answering import STREAM_HEADERS, encoded
 from api.backline import run_headers
 from api.choices import Choices
-from api.errors import ApiError, cancelled, failed
+from api.errors import ApiError, begun_anew, cancelled, failed
 from api.openai.answer import Subject
 from api.openai.stream import ChunkStream
 from api.openai.wire import ChatRequest
 from api.runs import AcceptedRun, Runs
 from api.unattended import Unattended
-from shared.runs import RunCancelled, RunCompleted, RunFailed
+from shared.runs import Restarted, RunCancelled, RunCompleted, RunFailed
 from shared.settings import Settings
 from shared.stored import ObjectStore
 
@@ -107,6 +107,8 @@ async def _rest(runs: Runs, found: DetachedStream, keepalive_s: float, after: in
             async for batch in batches:
                 frames = b""
                 for logged in batch:
+                    if isinstance(logged.event, Restarted):
+                        raise begun_anew(found.run.id)
                     told = encoded(chunks, 0, logged, is_numbered=True)
                     frames += told if logged.n > after else b""
                     frames += _end(chunks, logged.event, found.run.id)

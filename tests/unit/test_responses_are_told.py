@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import AsyncGenerator
 from typing import Any, cast
 
 import msgspec
@@ -17,13 +18,14 @@ from api.backline import BacklineInfo
 from api.openai.responses.events import Event
 from api.openai.responses.objects import Response
 from api.openai.responses.open_items import CallName
-from api.openai.responses.story import Story, encoded
+from api.openai.responses.story import Story, encoded, frames
 from api.openai.responses.telling import Manner, Telling, told_whole
 from shared.runs import (
     CallDelta,
     CallStarted,
     ErrorKind,
     LoggedEvent,
+    Restarted,
     RunCancelled,
     RunCompleted,
     RunError,
@@ -257,3 +259,62 @@ def test_a_failure_has_one_of_openais_codes_and_the_usage_so_far() -> None:
 def test_a_cancelled_response_says_so() -> None:
     response = told_of(TextDelta("So"), RunCancelled("Stopped."))
     assert (response.status, response.error) == ("cancelled", None)
+
+
+def story(keeps: list[list[RunEvent]], *, is_whole: bool) -> Story:
+    async def ended_at() -> int:
+        return ENDED_AT
+
+    async def keep(_: Response, log: list[RunEvent], __: int) -> None:
+        keeps.append(list(log))
+
+    return Story(base(), Manner(), ended_at, keep, is_whole=is_whole)
+
+
+ANEW = [
+    LoggedEvent(attempt, n, event)
+    for n, (attempt, event) in enumerate(
+        [
+            (1, TextDelta("Lost.")),
+            (2, RunStarted("w")),
+            (2, Restarted()),
+            (2, TextDelta("Anew.")),
+            (2, completed()),
+        ],
+        1,
+    )
+]
+
+
+async def test_a_whole_response_can_begin_anew() -> None:
+    keeps: list[list[RunEvent]] = []
+    telling = story(keeps, is_whole=True)
+    telling.begin()
+    await telling.take(ANEW)
+    (message,) = msgspec.to_builtins(telling.response.output)
+    assert message["content"][0]["text"] == "Anew."
+    assert keeps == [[TextDelta("Anew."), completed()]]
+    assert told_whole(base(), Manner(), keeps[0], ENDED_AT)[0] == telling.response
+
+
+async def test_a_stream_cannot_and_fails() -> None:
+    async def batches() -> AsyncGenerator[list[LoggedEvent], None]:
+        yield ANEW[:1]
+        yield ANEW[1:]
+
+    keeps: list[list[RunEvent]] = []
+    body = b"".join([frame async for frame in frames(batches(), story(keeps, is_whole=False), 9)])
+    assert body.count(b"event: response.failed\n") == 1
+    assert b"Anew." not in body
+    assert keeps == []
+
+
+async def test_a_silence_is_one_comment_and_no_blank_line() -> None:
+    async def batches() -> AsyncGenerator[list[LoggedEvent], None]:
+        yield ANEW[:1]
+        yield []
+        yield ANEW[4:]
+
+    told = [frame async for frame in frames(batches(), story([], is_whole=False), 0)]
+    assert told.count(b": keep-alive\n") == 1
+    assert all(frame.endswith(b"\n\n") for frame in told if frame != b": keep-alive\n")

@@ -34,6 +34,7 @@ from api.openai.responses.wire import (
 from api.openai.wire import (
     AssistantMessage,
     AudioContent,
+    ChatBacklineOptions,
     ChatRequest,
     CustomCall,
     DeveloperMessage,
@@ -139,6 +140,9 @@ def as_chat(
         conversation_id=request.conversation_id,
         project_id=request.project_id,
         claude_options=request.claude_options,
+        backline=ChatBacklineOptions(on_worker_loss=request.backline.on_worker_loss)
+        if request.backline is not None
+        else None,
     )
     return chat, Places([where for _, where in told], tools.wheres)
 

@@ -85,6 +85,7 @@ async def create_response(
         _, run = await prepare(
             chat, tenant, request.state.request_id, conversations, projects, registry, media, settings
         )
+    run = _never_anew(run, settings) if body.stream or body.background else run
     manner = Manner(
         names=tools.names,
         is_structured=run.output is not None,
@@ -95,6 +96,12 @@ async def create_response(
     if body.background:
         return await _in_background(asked, tenant, runs, responses, settings)
     return await _in_foreground(request, asked, tenant, runs, responses, settings)
+
+
+def _never_anew(run: RunRequest, settings: Settings) -> RunRequest:
+    """The run of which others may read a part before its end: that cannot be unsaid."""
+    policy = run.on_worker_loss or settings.on_worker_loss
+    return msgspec.structs.replace(run, on_worker_loss="fail" if policy == "rerun" else policy)
 
 
 async def _in_background(
@@ -123,7 +130,7 @@ async def _in_foreground(
     """Wait for the first word, so that an early failure has a status of its own; then answer."""
     choices = await Choices.submit(runs, [asked.run], tick_s=settings.keepalive_s)
     stored = _stored(asked, choices.first)
-    story = _story(stored, tenant, responses, is_kept=asked.body.is_stored)
+    story = _story(stored, tenant, responses, is_kept=asked.body.is_stored, is_whole=not asked.body.stream)
     headers = run_headers(choices.first.id, asked.run.conversation)
     if asked.body.stream:
         batches = of_choices(choices, await first_word(request, choices, settings))
@@ -164,7 +171,9 @@ def follow(
     )
 
 
-def _story(stored: StoredResponse, tenant: str, responses: Responses, *, is_kept: bool) -> Story:
+def _story(
+    stored: StoredResponse, tenant: str, responses: Responses, *, is_kept: bool, is_whole: bool
+) -> Story:
     async def keep(response: Response, log: list[RunEvent], ended_at: int) -> None:
         done = msgspec.structs.replace(stored, response=response, log=log, ended_at=ended_at)
         try:
@@ -178,7 +187,7 @@ def _story(stored: StoredResponse, tenant: str, responses: Responses, *, is_kept
         except RedisError:  # when it ended is not worth the answer
             return stored.run.created
 
-    return Story(stored.response, stored.manner, ended_at, keep if is_kept else None)
+    return Story(stored.response, stored.manner, ended_at, keep if is_kept else None, is_whole=is_whole)
 
 
 def _stored(asked: _Asked, run: AcceptedRun) -> StoredResponse:

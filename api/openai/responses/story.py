@@ -9,13 +9,13 @@ from contextlib import aclosing
 import msgspec
 
 from api.choices import Batch, Choices
-from api.errors import ApiError
+from api.errors import ApiError, begun_anew
 from api.one_line import one_line
 from api.openai.chunks import KEEP_ALIVE
 from api.openai.responses.events import Event
 from api.openai.responses.objects import Response
 from api.openai.responses.telling import Manner, Telling
-from shared.runs import ErrorKind, LoggedEvent, RunError, RunEvent, RunFailed, TerminalEvent
+from shared.runs import ErrorKind, LoggedEvent, Restarted, RunError, RunEvent, RunFailed, TerminalEvent
 
 _PAGE = 500
 
@@ -27,7 +27,8 @@ Keep = Callable[[Response, list[RunEvent], int], Awaitable[None]]
 class Story:
     """One response on its way.
 
-    `ended_at` says when its run ended (s), `keep` is called before the end is told.
+    `ended_at` says when its run ended (s), `keep` is called before the end is told. With `is_whole` nobody is
+    told anything before the end.
     """
 
     def __init__(
@@ -36,12 +37,15 @@ class Story:
         manner: Manner,
         ended_at: Callable[[], Awaitable[int]],
         keep: Keep | None,
+        *,
+        is_whole: bool = False,
     ) -> None:
         self.has_ended = False
         self._manner = manner
         self._telling = Telling(response, manner)
         self._ended_at = ended_at
         self._keep = keep
+        self._is_whole = is_whole
         self._log: list[RunEvent] = []
 
     @property
@@ -58,6 +62,8 @@ class Story:
         told: list[Event] = []
         for logged in batch:
             event = logged.event
+            if isinstance(event, Restarted):
+                told += self._restart()
             if self._manner.tells(event):
                 self._log.append(event)
             if isinstance(event, TerminalEvent):
@@ -71,6 +77,14 @@ class Story:
         self.has_ended = True
         event = RunFailed(error=RunError(ErrorKind.INTERNAL, error.message))
         return self._telling.end(event, self.response.created_at)
+
+    def _restart(self) -> list[Event]:
+        """A worker was lost, and the answer begins anew: what was said before does not count."""
+        if not self._is_whole:
+            raise begun_anew(self.response.backline.run_id)  # what was sent cannot be unsaid
+        self._log.clear()
+        self._telling = Telling(self.response, self._manner)
+        return self._telling.begin()
 
     async def _end(self, event: TerminalEvent) -> list[Event]:
         ended_at = await self._ended_at()

@@ -163,7 +163,7 @@ class Telling:
         return self._start(prefix, lambda item_id, index: kind(self._say, item_id, index, call_id, name))
 
     def _tool_starts(self, event: ToolStarted) -> list[Event]:
-        told = self._close("completed")
+        told = self._close("completed") + self._tool_ends(event.id, "incomplete")
         index = len(self._output)
         item = AgentToolOutput(self._item_id("btc"), "in_progress", event.name, event.input)
         self._output.append(item)
