@@ -78,7 +78,7 @@ async def test_two_replicas_store_the_same_end(redis: ArqRedis, store: RunStore)
     settled = await raw(redis, stored)
     assert not await redis.exists(keys.UNATTENDED)
     await one.responses.open("default", stored)
-    await redis.hset(keys.stored("response", "default", stored.response.id), "body", settled)  # type: ignore[misc]
+    await redis.hset(keys.stored("response", "default", stored.response.id), "body", settled)  # type: ignore[arg-type,misc]
     await other.sweep()
     assert await raw(redis, stored) == settled
     found = await other.responses.find("default", stored.response.id)

@@ -271,19 +271,14 @@ def story(keeps: list[list[RunEvent]], *, is_whole: bool) -> Story:
     return Story(base(), Manner(), ended_at, keep, is_whole=is_whole)
 
 
-ANEW = [
-    LoggedEvent(attempt, n, event)
-    for n, (attempt, event) in enumerate(
-        [
-            (1, TextDelta("Lost.")),
-            (2, RunStarted("w")),
-            (2, Restarted()),
-            (2, TextDelta("Anew.")),
-            (2, completed()),
-        ],
-        1,
-    )
+_ANEW: list[tuple[int, RunEvent]] = [
+    (1, TextDelta("Lost.")),
+    (2, RunStarted("w")),
+    (2, Restarted()),
+    (2, TextDelta("Anew.")),
+    (2, completed()),
 ]
+ANEW = [LoggedEvent(attempt, n, event) for n, (attempt, event) in enumerate(_ANEW, 1)]
 
 
 async def test_a_whole_response_can_begin_anew() -> None:
