@@ -116,6 +116,7 @@ def worker(
     redis_url: str | None = None,
     slots: str | None = None,
     data: str | None = None,
+    allow_root: Annotated[bool, Parameter(negative=())] = False,
 ) -> None:
     """Run one worker: it serves its agents to every API on the same Redis.
 
@@ -129,8 +130,11 @@ def worker(
         Turns to run at the same time.
     data
         Directory for private data.
+    allow_root
+        Run as root even without a sandbox.
     """
-    loaded = _load(agents=agent, redis_url=redis_url, slots=slots, data_dir=data)
+    allowed = "true" if allow_root else None
+    loaded = _load(agents=agent, redis_url=redis_url, slots=slots, data_dir=data, allow_root=allowed)
     if not loaded.settings.agents:
         raise CommandError(
             "Give at least one agent to serve: `backline worker --agent path/to/agent`.", code=2

@@ -21,7 +21,7 @@ from cli.crew import Crew, crew, echo
 from cli.embedded_redis import embedded_redis
 from cli.errors import CommandError, Stopped
 from cli.lifeline import python
-from cli.ports import choose_port
+from cli.ports import choose_port, is_loopback
 from shared.agents import parse_agents
 from shared.settings_sources import to_environment, without_settings
 
@@ -100,6 +100,8 @@ async def _start(mates: Crew, settings: Settings, environ: Mapping[str, str], *,
             "ANTHROPIC_BASE_URL": await _start_model(mates, environ),
             "ANTHROPIC_API_KEY": "demo",
         }
+    if demo or is_loopback(settings.host):  # one person's machine; the worker's log says so
+        settings = msgspec.structs.replace(settings, allow_root=True)
     for name, variables in (("worker", worker_environ), ("api", without_credentials(environ))):
         launch = _launch(mates, settings, name, variables, "cli.main", name)
         await mates.start(msgspec.structs.replace(launch, pass_fds=(*launch.pass_fds, *hold)))

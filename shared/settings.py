@@ -41,6 +41,14 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     """The Claude CLI; unset: the one in the `claude-agent-sdk` wheel."""
     permission_mode: Literal["dontAsk", "default", "acceptEdits", "plan", "bypassPermissions"] = "dontAsk"
     """What happens to a tool call that the agent's own settings do not decide."""
+    sandbox: Literal["auto", "bubblewrap", "none"] = "auto"
+    """What an agent's process runs in; `auto`: bubblewrap where it works, else none, and the log says so."""
+    sandbox_paths: tuple[Path, ...] = ()
+    """Files and directories that every agent may read in its sandbox, beside the system's."""
+    agent_files: Literal["read-write", "read-only", "scratch"] = "read-write"
+    """What an agent in a sandbox may do to its directory; `scratch`: a copy, for each process."""
+    allow_root: bool = False
+    """Whether the worker may run as root without a sandbox."""
     client_roots: tuple[Path, ...] = ()
     """Directories in which a request may choose its working directory and additional ones."""
     client_may: tuple[Literal["mcp_config", "permissions"], ...] = ()

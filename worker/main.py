@@ -36,6 +36,7 @@ from worker.leases import LeaseWorker
 from worker.pool import Owner, Pool
 from worker.processes import Processes
 from worker.projects import WorkingCopies, working_copy
+from worker.sandbox.bubblewrap import Bubblewrap, SandboxError, find_sandbox
 from worker.sessions import Sessions
 from worker.turns import Turns
 
@@ -65,14 +66,20 @@ def serve(settings: Settings, environ: Mapping[str, str]) -> None:
         version = _version_of(cli)
     except (CliNotFoundError, OSError, subprocess.SubprocessError) as error:
         raise WorkerStartError(f"The Claude CLI does not run here: {error}") from error
-    uvloop.run(_run(settings, agents, cli, version, environ))
+    box = _sandbox(settings, agents, environ)
+    uvloop.run(_run(settings, agents, cli, version, environ, box))
 
 
 async def _run(
-    settings: Settings, agents: tuple[Agent, ...], cli: Path, cli_version: str, environ: Mapping[str, str]
+    settings: Settings,
+    agents: tuple[Agent, ...],
+    cli: Path,
+    cli_version: str,
+    environ: Mapping[str, str],
+    box: Bubblewrap | None,
 ) -> None:
     # Made here, because ARQ's worker keeps the loop it finds when it is made.
-    await _Worker(settings, agents, cli, cli_version, environ).run()
+    await _Worker(settings, agents, cli, cli_version, environ, box).run()
 
 
 class _Worker:
@@ -83,8 +90,10 @@ class _Worker:
         cli: Path,
         cli_version: str,
         environ: Mapping[str, str],
+        box: Bubblewrap | None,
     ) -> None:
         self._settings = settings
+        self._box = box
         self._agents = agents
         self._cli_version = cli_version
         self._id = f"{socket.gethostname()}-{os.getpid()}-{secrets.token_hex(4)}"
@@ -100,7 +109,7 @@ class _Worker:
         self._pool = Pool(settings, by_name, cli, self._spare, sessions.forget)
         homes = Homes(settings.data_dir, login)
         homes.sweep()
-        self._processes = Processes(Launcher(cli, settings, environ), homes, self._pool, sessions)
+        self._processes = Processes(Launcher(cli, settings, environ), homes, self._pool, sessions, box)
         self._by_name = by_name
         turns = Turns(settings, by_name, self._processes, self._pool, sessions)
         self._executor = Executor(self._redis, store, self._writer, turns, by_name, settings, self._id)
@@ -165,6 +174,8 @@ class _Worker:
             await self._leases.drain(self._settings.drain_timeout_s)
             await self._pool.close()
             await end_tasks(tasks)
+        if self._box is not None:
+            self._box.close()
 
     async def _spare(self, owner: Owner) -> LiveProcess:
         agent = working_copy(self._by_name[owner.agent], self._settings.data_dir, owner.tenant, owner.project)
@@ -227,6 +238,29 @@ class _Worker:
             cli_version=self._cli_version,
             projects=self._copies.held if is_taking else (),
         )
+
+
+def _sandbox(settings: Settings, agents: tuple[Agent, ...], environ: Mapping[str, str]) -> Bubblewrap | None:
+    """The sandbox, or none where that is allowed; says so in the log. Raises `WorkerStartError`."""
+    try:
+        box, why = find_sandbox(settings, agents, environ)
+    except SandboxError as error:
+        raise WorkerStartError(str(error)) from error
+    if box is not None:
+        _log.info("sandbox_on", kind="bubblewrap", agent_files=settings.agent_files)
+        return box
+    if settings.agent_files != "read-write":
+        said = f"Only a sandbox can make agent_files {settings.agent_files}, and there is none: {why}"
+        raise WorkerStartError(said)
+    is_root = os.geteuid() == 0
+    if is_root and not settings.allow_root:
+        raise WorkerStartError(
+            "As root and without a sandbox, an agent's tools may do anything to this machine. Run the worker"
+            " as another user, or let it have a sandbox (install bubblewrap), or allow it: --allow-root."
+            f" There is no sandbox because: {why}"
+        )
+    _log.warning("sandbox_off", because=why, tools_run_as="root" if is_root else "the worker's user")
+    return None
 
 
 def _version_of(cli: Path) -> str:

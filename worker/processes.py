@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import shutil
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -10,9 +12,10 @@ import msgspec
 from shared.agents import Agent
 from shared.runs import ImagePart, RunRequest, Turn
 from worker.claude.client_tools import ClientTools
-from worker.claude.home import Homes, forget_memory, trust
-from worker.claude.launch import Launcher
+from worker.claude.home import Home, Homes, forget_memory, trust
+from worker.claude.launch import Launch, Launcher
 from worker.claude.live import LiveProcess, new_session_id
+from worker.claude.process import CliNotStartedError
 from worker.claude.transcript import (
     Entry,
     Message,
@@ -25,6 +28,7 @@ from worker.claude.transcript import (
 )
 from worker.pool import Owner, Pool
 from worker.recovery import Lost
+from worker.sandbox.bubblewrap import Bubblewrap, SandboxError
 from worker.sessions import Sessions
 
 _MOST_SEEDED_TURNS = 60
@@ -58,8 +62,11 @@ class Place(msgspec.Struct, frozen=True):
 class Processes:
     """Finds or starts the process for a run; what it gives is the caller's to keep or to end."""
 
-    def __init__(self, launcher: Launcher, homes: Homes, pool: Pool, sessions: Sessions) -> None:
+    def __init__(
+        self, launcher: Launcher, homes: Homes, pool: Pool, sessions: Sessions, box: Bubblewrap | None = None
+    ) -> None:
         self._launcher = launcher
+        self._box = box
         self._homes = homes
         self._pool = pool
         self._sessions = sessions
@@ -165,26 +172,46 @@ class Processes:
         *,
         is_mirrored: bool,
     ) -> LiveProcess:
-        home = self._homes.home(owner.tenant, agent.name, owner.project)
-        trust(home, agent.directory)
-        forget_memory(home)
         scratch = self._homes.scratch()
-        path: Path | None = None
-        if transcript:
-            path = scratch / f"{session_id}.jsonl"
-            path.write_bytes(transcript)
-        plan = self._launcher.plan(
-            agent,
-            home,
-            scratch,
-            model=model,
-            options=owner.options,
-            transcript=path,
-            is_mirrored=is_mirrored,
-        )
-        process = await LiveProcess.start(plan)
+        try:
+            path: Path | None = None
+            if transcript:
+                path = scratch / f"{session_id}.jsonl"
+                path.write_bytes(transcript)
+            plan = self._launcher.plan(
+                agent,
+                self._home(owner, agent, scratch),
+                scratch,
+                model=model,
+                options=owner.options,
+                transcript=path,
+                is_mirrored=is_mirrored,
+            )
+            process = await LiveProcess.start(await self._enclosed(plan, owner))
+        except BaseException:
+            shutil.rmtree(scratch, ignore_errors=True)
+            raise
         self._pool.adopt(process, owner)
         return process
+
+    async def _enclosed(self, plan: Launch, owner: Owner) -> Launch:
+        if self._box is None:
+            return plan
+        login = self._homes.login_file
+        try:
+            return await asyncio.to_thread(self._box.enclose, plan, login, is_project=bool(owner.project))
+        except SandboxError as error:
+            raise CliNotStartedError(str(error)) from error
+
+    def _home(self, owner: Owner, agent: Agent, scratch: Path) -> Home:
+        """Where the CLI keeps its own: in a sandbox nothing that one run leaves there waits for the next."""
+        if self._box is not None:
+            home = self._homes.private(scratch)
+        else:
+            home = self._homes.home(owner.tenant, agent.name, owner.project)
+            forget_memory(home)
+        trust(home, agent.directory)
+        return home
 
 
 def _owner(request: RunRequest) -> Owner:

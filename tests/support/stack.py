@@ -28,6 +28,9 @@ _IDLE_S = 6.0
 _FOREIGN = ("BACKLINE_", "ANTHROPIC_", "CLAUDE", "REDIS_URL", "OPENAI_")
 _PROXIES = {"HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY"}
 
+_APART: dict[str, object] = {"sandbox": os.environ.get("TEST_SANDBOX", "none"), "allow_root": True}
+"""Nothing of the machine that tests run on: what a sandbox holds has tests of its own."""
+
 CLAUDE_MD = "# A tester's agent\n\nCLAUDE-MD-WORD\n"
 ALLOW_BASH = {"permissions": {"allow": ["Bash"]}}
 
@@ -241,7 +244,7 @@ def running_stack(
     """A stack in a directory of its own; `was_killed` tells the leak check that workers will be killed."""
     # Short, because a socket's path may have no more than 107 bytes.
     root = Path(tempfile.mkdtemp(prefix="bl-", dir="/tmp"))
-    settings = {"upstream_retries": 0, "warm": 0, "max_live": 0, **settings}
+    settings = {"upstream_retries": 0, "warm": 0, "max_live": 0, **_APART, **settings}
     try:
         stack = Stack(root, model, settings)
         try:

@@ -52,6 +52,21 @@ class Homes:
         self._share_login(home)
         return home
 
+    def private(self, scratch: Path) -> Home:
+        """A home for one process alone, empty but for the operator's login; it goes with `scratch`."""
+        home = Home(directory=scratch / "home")
+        for place in (home.directory, home.config):
+            place.mkdir(mode=0o700)
+        self._share_login(home)
+        return home
+
+    @property
+    def login_file(self) -> Path | None:
+        """The operator's login, if agents need it and it is there."""
+        if self._login is None or not (self._login / _LOGIN_FILE).is_file():
+            return None
+        return self._login / _LOGIN_FILE
+
     def scratch(self) -> Path:
         """Make a directory for one process's temporary files; whoever ends the process removes it."""
         parent = self._root / "scratch"
@@ -97,18 +112,26 @@ def trust(home: Home, directory: Path) -> None:
     """Say what a person would at the CLI's first start in `directory`: the operator serves it on purpose.
 
     Without it the CLI (2.1) passes over what the agent's `.claude/settings.json` allows. It looks under the
-    root of a git repository, if the directory is in one. Raises `OSError`.
+    root of a git repository, if the directory is in one that it can see. Raises `OSError`.
     """
     root = next((place for place in (directory, *directory.parents) if (place / ".git").exists()), directory)
     file = home.config / ".claude.json"
     state = _state_in(file)
-    projects = state["projects"] = state["projects"] if isinstance(state.get("projects"), dict) else {}
-    project = projects[str(root)] = projects[str(root)] if isinstance(projects.get(str(root)), dict) else {}
-    if project.get("hasTrustDialogAccepted") is not True:
-        project["hasTrustDialogAccepted"] = True
+    if any([_accept(state, place) for place in {root, directory}]):  # noqa: C419 - each of them is to be noted
         changed = file.with_name(f".claude.json.{secrets.token_hex(4)}")
         changed.write_bytes(msgspec.json.encode(state))
         changed.replace(file)  # in one step: other CLIs of this home read it
+
+
+def _accept(state: dict[str, Any], directory: Path) -> bool:
+    """Note that `directory` is trusted; `False` when that was known."""
+    projects = state["projects"] = state["projects"] if isinstance(state.get("projects"), dict) else {}
+    known = projects.get(str(directory))
+    project = projects[str(directory)] = known if isinstance(known, dict) else {}
+    if project.get("hasTrustDialogAccepted") is True:
+        return False
+    project["hasTrustDialogAccepted"] = True
+    return True
 
 
 def _state_in(file: Path) -> dict[str, Any]:

@@ -115,6 +115,8 @@ class Launch(msgspec.Struct, frozen=True):
     model: str | None
     options: LaunchOptions
     is_mirrored: bool
+    is_boxed: bool = False
+    """Whether `argv` starts a sandbox that starts the CLI."""
 
 
 def find_cli(settings: Settings) -> Path:

@@ -80,6 +80,7 @@ class LiveProcess:
             cwd=launch.cwd,
             env=launch.env,
             marker=launch.marker,
+            is_boxed=launch.is_boxed,
             on_lines=live._hear,
             on_close=live._closed,
         )

@@ -28,6 +28,8 @@ from worker.process_tree import end_tree
 MAX_LINE_BYTES = 64 * 1024 * 1024
 """A line that mirrors the client's message holds all its images and files."""
 _EXIT_S = 5.0
+_BOX_PROCESSES = 2
+"""Bubblewrap's (0.8): one outside, which dies with the worker, and the first process inside."""
 _STDERR_LINES = 40
 _STDERR_LINE_BYTES = 2_000
 _CONTROL_PREFIX = b'{"type":"control_response"'
@@ -48,8 +50,10 @@ class ClaudeProcess:
     cost as much as all that is done with it.
     """
 
-    def __init__(self, marker: str, on_lines: OnLines, on_close: OnClose) -> None:
+    def __init__(self, marker: str, on_lines: OnLines, on_close: OnClose, *, is_boxed: bool = False) -> None:
         self._marker = marker
+        self._is_boxed = is_boxed
+        self._cli: psutil.Process | None = None
         self._on_lines = on_lines
         self._on_close = on_close
         self._request_ids = count(1)
@@ -70,12 +74,14 @@ class ClaudeProcess:
         marker: str,
         on_lines: OnLines,
         on_close: OnClose,
+        is_boxed: bool = False,
     ) -> ClaudeProcess:
         """Spawn the CLI; raises `CliNotStartedError` when the operating system will not.
 
         `marker` is a value in `env` that no other process has: it finds descendants that left the tree.
+        With `is_boxed`, `argv` is a sandbox's: the CLI is the child of its child.
         """
-        process = cls(marker, on_lines, on_close)
+        process = cls(marker, on_lines, on_close, is_boxed=is_boxed)
         try:
             process._transport, _ = await asyncio.get_running_loop().subprocess_exec(
                 lambda: _Pipes(process),
@@ -93,7 +99,9 @@ class ClaudeProcess:
     def resident_bytes(self) -> int:
         """The CLI's own resident memory in bytes; 0 when it is gone."""
         try:
-            return int(psutil.Process(self._transport.get_pid()).memory_info().rss)
+            if self._cli is None:
+                self._cli = self._find_cli()
+            return int(self._cli.memory_info().rss) if self._cli is not None else 0
         except psutil.Error:
             return 0
 
@@ -209,6 +217,16 @@ class ClaudeProcess:
     def exited(self) -> None:
         """Take note of the exit."""
         self._exited.set()
+
+    def _find_cli(self) -> psutil.Process | None:
+        """The CLI's process: the one started, or in a sandbox the first below its two of its own."""
+        process = psutil.Process(self._transport.get_pid())
+        for _ in range(_BOX_PROCESSES if self._is_boxed else 0):
+            children = process.children()
+            if not children:  # it is still being set up
+                return None
+            process = children[0]
+        return process
 
     def _answered(self, line: bytes) -> bool:
         if not line.startswith(_CONTROL_PREFIX):

@@ -1,0 +1,193 @@
+"""What bubblewrap is told, and what is said where it is not; its walls are tested from inside."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from shared.agents import Agent
+from shared.runs import LaunchOptions
+from shared.settings import Settings
+from tests.support.sandbox import missing_sandbox
+from worker.claude.launch import Launch
+from worker.main import WorkerStartError, _sandbox
+from worker.sandbox.bubblewrap import Bubblewrap, SandboxError, find_sandbox
+from worker.sandbox.places import Mount, Placeholders, in_order
+
+needs_sandbox = pytest.mark.skipif(bool(missing_sandbox()), reason=f"no sandbox: {missing_sandbox()}")
+
+
+@pytest.fixture
+def agent(tmp_path: Path) -> Agent:
+    directory = tmp_path / "agents/a"
+    (directory / ".claude").mkdir(parents=True)
+    (directory / "CLAUDE.md").write_text("An agent.")
+    return Agent(name="a", directory=directory)
+
+
+def enclosed(
+    agent: Agent, tmp_path: Path, *command: str, others: tuple[Agent, ...] = (), **fields: object
+) -> Launch:
+    settings = Settings(data_dir=tmp_path / "data", **fields)  # type: ignore[arg-type]
+    box = Bubblewrap("bwrap", settings, (agent, *others), has_own_user=True)
+    box.prepare()
+    scratch = tmp_path / "data/scratch/1-x"
+    scratch.mkdir(parents=True, exist_ok=True)
+    launch = Launch(
+        argv=command or ("/bin/true",),
+        cwd=agent.directory,
+        env={},
+        marker="m",
+        scratch=scratch,
+        model=None,
+        options=LaunchOptions(),
+        is_mirrored=True,
+    )
+    return box.enclose(launch, None, is_project=False)
+
+
+def said_inside(launch: Launch) -> str:
+    done = subprocess.run(
+        launch.argv, capture_output=True, text=True, timeout=20, check=False, env={"PATH": "/bin"}
+    )
+    return done.stdout + done.stderr
+
+
+def stand_in(tmp_path: Path, program: str) -> dict[str, str]:
+    """An environment whose bwrap is `program`."""
+    place = tmp_path / "bin"
+    place.mkdir()
+    (place / "bwrap").write_text(f"#!{sys.executable}\n{program}")
+    (place / "bwrap").chmod(0o755)
+    return {"PATH": str(place)}
+
+
+def test_a_host_without_bubblewrap_is_told_so(tmp_path: Path) -> None:
+    settings = Settings(data_dir=tmp_path)
+    box, why = find_sandbox(settings, (), {"PATH": str(tmp_path)})
+    assert box is None
+    assert "bubblewrap" in why
+    with pytest.raises(SandboxError, match="package bubblewrap"):
+        find_sandbox(Settings(data_dir=tmp_path, sandbox="bubblewrap"), (), {"PATH": str(tmp_path)})
+
+
+def test_a_bubblewrap_that_does_not_work_here_is_none(tmp_path: Path) -> None:
+    environ = stand_in(tmp_path, "import sys; sys.exit('No permissions to create a new namespace')")
+    box, why = find_sandbox(Settings(data_dir=tmp_path), (), environ)
+    assert box is None
+    assert "No permissions to create a new namespace" in why
+
+
+def test_where_no_user_namespace_may_be_made_the_others_are_used(tmp_path: Path) -> None:
+    environ = stand_in(tmp_path, "import sys; sys.exit('--unshare-user' in sys.argv)")
+    box, why = find_sandbox(Settings(data_dir=tmp_path), (), environ)
+    assert box is not None
+    assert why == ""
+
+
+def test_none_is_never_probed(tmp_path: Path) -> None:
+    environ = stand_in(tmp_path, "import pathlib; pathlib.Path(__file__).with_name('ran').touch()")
+    assert find_sandbox(Settings(data_dir=tmp_path, sandbox="none"), (), environ)[0] is None
+    assert not (tmp_path / "bin/ran").exists()
+
+
+@pytest.mark.parametrize(("uid", "allowed"), [(0, False), (0, True), (1000, False)])
+def test_root_without_a_sandbox_must_be_allowed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, uid: int, allowed: bool
+) -> None:
+    monkeypatch.setattr(os, "geteuid", lambda: uid)
+    settings = Settings(data_dir=tmp_path, sandbox="none", allow_root=allowed)
+    if uid == 0 and not allowed:
+        with pytest.raises(WorkerStartError, match="--allow-root"):
+            _sandbox(settings, (), {})
+    else:
+        assert _sandbox(settings, (), {}) is None
+
+
+def test_what_only_a_sandbox_can_hold_is_not_promised_without(tmp_path: Path) -> None:
+    settings = Settings(data_dir=tmp_path, sandbox="none", allow_root=True, agent_files="read-only")
+    with pytest.raises(WorkerStartError, match="agent_files"):
+        _sandbox(settings, (), {})
+
+
+def test_what_is_inside_comes_after_what_holds_it() -> None:
+    mounts = [Mount(Path("/a/b/c")), Mount(Path("/a")), Mount(Path("/a/b"), Path("/x")), Mount(Path("/a/b"))]
+    assert in_order(mounts) == [Mount(Path("/a")), Mount(Path("/a/b")), Mount(Path("/a/b/c"))]
+
+
+def test_empty_set_up_goes_when_nobody_needs_it(agent: Agent) -> None:
+    one, two = Placeholders(), Placeholders()
+    one.make(agent.directory)
+    assert {place.name for place in agent.directory.iterdir()} == {
+        *("CLAUDE.md", "CLAUDE.local.md", ".mcp.json", ".claude")
+    }
+    two.make(agent.directory)
+    one.remove()
+    assert (agent.directory / ".mcp.json").exists(), "another worker's processes rely on it"
+    two.remove()
+    third = Placeholders()
+    (agent.directory / ".mcp.json").unlink()
+    third.make(agent.directory)
+    (agent.directory / ".mcp.json").write_text('{"mcpServers": {"mine": {}}}')
+    third.remove()
+    assert "mine" in (agent.directory / ".mcp.json").read_text(), "the operator has filled it"
+    assert (agent.directory / "CLAUDE.md").read_text() == "An agent."
+
+
+@needs_sandbox
+def test_a_read_only_agent_writes_nothing(agent: Agent, tmp_path: Path) -> None:
+    launch = enclosed(
+        agent, tmp_path, "/bin/sh", "-c", "cat CLAUDE.md; echo x > new", agent_files="read-only"
+    )
+    assert "An agent." in (said := said_inside(launch))
+    assert "Read-only" in said
+    assert not (agent.directory / "new").exists()
+
+
+@needs_sandbox
+def test_a_scratch_copy_goes_with_its_process(agent: Agent, tmp_path: Path) -> None:
+    words = "echo x > new; cat new; echo y > .claude/settings.json"
+    launch = enclosed(agent, tmp_path, "/bin/sh", "-c", words, agent_files="scratch")
+    assert "x\n" in (said := said_inside(launch))
+    assert "Read-only" in said
+    assert not (agent.directory / "new").exists()
+    assert (launch.scratch / "files/new").exists()
+
+
+@needs_sandbox
+def test_set_up_behind_a_link_makes_the_directory_read_only(agent: Agent, tmp_path: Path) -> None:
+    (tmp_path / "shared").mkdir()
+    (tmp_path / "shared/settings.json").write_text("shared-settings")
+    (agent.directory / ".claude").rmdir()
+    (agent.directory / ".claude").symlink_to(tmp_path / "shared")
+    launch = enclosed(agent, tmp_path, "/bin/sh", "-c", "cat .claude/settings.json; rm .claude; touch new")
+    said = said_inside(launch)
+    assert "shared-settings" in said
+    assert said.count("Read-only") == 2
+
+
+@needs_sandbox
+def test_another_agent_below_an_agent_is_not_there(agent: Agent, tmp_path: Path) -> None:
+    inner = Agent(name="b", directory=agent.directory / "inner")
+    inner.directory.mkdir()
+    (inner.directory / "secret").write_text("inner-secret")
+    launch = enclosed(agent, tmp_path, "/bin/sh", "-c", "cat inner/secret; ls -a inner", others=(inner,))
+    assert "inner-secret" not in said_inside(launch)
+    launch = enclosed(inner, tmp_path, "/bin/sh", "-c", "cat secret", others=(agent,))
+    assert "inner-secret" in said_inside(launch)
+
+
+@needs_sandbox
+def test_an_agent_that_holds_the_data_directory_does_not_see_it(agent: Agent, tmp_path: Path) -> None:
+    (tmp_path / "data").mkdir()
+    (tmp_path / "data/private").write_text("private-data")
+    outer = Agent(name="outer", directory=tmp_path)
+    launch = enclosed(
+        outer, tmp_path, "/bin/sh", "-c", "cat data/private; find data; echo x > data/scratch/1-x/y"
+    )
+    assert "private-data" not in said_inside(launch)
+    assert (launch.scratch / "y").exists()
