@@ -49,6 +49,10 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     """What an agent in a sandbox may do to its directory; `scratch`: a copy, for each process."""
     allow_root: bool = False
     """Whether the worker may run as root without a sandbox."""
+    credential_proxy: Literal["auto", "on", "off"] = "auto"
+    """Whether a proxy adds the key to model calls, out of the agents' sight; `auto`: when there is a key."""
+    allowed_models: tuple[str, ...] = ()
+    """Models that the credential proxy lets agents call; unset: any."""
     client_roots: tuple[Path, ...] = ()
     """Directories in which a request may choose its working directory and additional ones."""
     client_may: tuple[Literal["mcp_config", "permissions"], ...] = ()

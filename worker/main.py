@@ -32,6 +32,8 @@ from worker.claude.launch import CREDENTIALS, CliNotFoundError, Launcher, find_c
 from worker.claude.live import LiveProcess
 from worker.claude.process import CliNotStartedError
 from worker.execute import Executor
+from worker.gate.gate import Gate
+from worker.gate.upstream import GateError, find_upstream, without_credentials
 from worker.leases import LeaseWorker
 from worker.pool import Owner, Pool
 from worker.processes import Processes
@@ -67,6 +69,10 @@ def serve(settings: Settings, environ: Mapping[str, str]) -> None:
     except (CliNotFoundError, OSError, subprocess.SubprocessError) as error:
         raise WorkerStartError(f"The Claude CLI does not run here: {error}") from error
     box = _sandbox(settings, agents, environ)
+    try:
+        find_upstream(settings, environ)
+    except GateError as error:
+        raise WorkerStartError(str(error)) from error
     uvloop.run(_run(settings, agents, cli, version, environ, box))
 
 
@@ -107,9 +113,14 @@ class _Worker:
         by_name = {agent.name: agent for agent in agents}
         sessions = Sessions(self._redis, settings, self._id)
         self._pool = Pool(settings, by_name, cli, self._spare, sessions.forget)
+        upstream = find_upstream(settings, environ)
+        self._gate = Gate(upstream, settings, environ) if upstream is not None else None
+        seen = without_credentials(environ) if upstream is not None else environ
         homes = Homes(settings.data_dir, login)
         homes.sweep()
-        self._processes = Processes(Launcher(cli, settings, environ), homes, self._pool, sessions, box)
+        self._processes = Processes(
+            Launcher(cli, settings, seen), homes, self._pool, sessions, box, self._gate
+        )
         self._by_name = by_name
         turns = Turns(settings, by_name, self._processes, self._pool, sessions)
         self._executor = Executor(self._redis, store, self._writer, turns, by_name, settings, self._id)
@@ -166,6 +177,7 @@ class _Worker:
                 self._pool.run(),
                 self._drop(),
                 self._copies.run(),
+                *([self._gate.run()] if self._gate is not None else []),
             ]
             tasks = [group.create_task(part) for part in parts]
             _log.info("worker_ready", worker=self._id, agents=[a.name for a in self._agents])

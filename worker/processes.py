@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import shutil
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 
 import msgspec
@@ -26,6 +27,7 @@ from worker.claude.transcript import (
     split_history,
     transcript_of,
 )
+from worker.gate.gate import Gate
 from worker.pool import Owner, Pool
 from worker.recovery import Lost
 from worker.sandbox.bubblewrap import Bubblewrap, SandboxError
@@ -63,9 +65,16 @@ class Processes:
     """Finds or starts the process for a run; what it gives is the caller's to keep or to end."""
 
     def __init__(
-        self, launcher: Launcher, homes: Homes, pool: Pool, sessions: Sessions, box: Bubblewrap | None = None
+        self,
+        launcher: Launcher,
+        homes: Homes,
+        pool: Pool,
+        sessions: Sessions,
+        box: Bubblewrap | None = None,
+        gate: Gate | None = None,
     ) -> None:
         self._launcher = launcher
+        self._gate = gate
         self._box = box
         self._homes = homes
         self._pool = pool
@@ -187,11 +196,25 @@ class Processes:
                 transcript=path,
                 is_mirrored=is_mirrored,
             )
-            process = await LiveProcess.start(await self._enclosed(plan, owner))
+            process = await self._begin(plan, owner)
         except BaseException:
             shutil.rmtree(scratch, ignore_errors=True)
             raise
         self._pool.adopt(process, owner)
+        return process
+
+    async def _begin(self, plan: Launch, owner: Owner) -> LiveProcess:
+        """Start what was planned, with a pass to the model that ends when it does."""
+        if self._gate is None:
+            return await LiveProcess.start(await self._enclosed(plan, owner))
+        issued = self._gate.issue()
+        try:
+            plan = await self._enclosed(self._gate.open_for(plan, issued), owner)
+            process = await LiveProcess.start(plan)
+        except BaseException:
+            self._gate.revoke(issued)
+            raise
+        process.on_end = partial(self._gate.revoke, issued)
         return process
 
     async def _enclosed(self, plan: Launch, owner: Owner) -> Launch:

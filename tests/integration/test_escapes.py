@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from uuid import uuid4
 
+import openai
 import pytest
 from openai import AsyncOpenAI
 
@@ -30,7 +31,7 @@ API_KEY = "sk-ant-canary-of-the-operator"
 @pytest.fixture(scope="module")
 def boxed(model: Model) -> Iterator[Stack]:
     """One worker with a sandbox; the operator's secrets are all around."""
-    with running_stack(model, workers=0, sandbox="bubblewrap") as stack:
+    with running_stack(model, workers=0, sandbox="bubblewrap", credential_proxy="on") as stack:
         (stack.root / ".ssh").mkdir()  # the worker's HOME
         (stack.root / ".ssh/id").write_text("canary-of-home")
         (stack.root / "agents/other/secret.txt").write_text("canary-of-other")
@@ -49,16 +50,18 @@ def sandbox_agent(boxed: Stack) -> Path:
 def shell(*commands: str) -> Script:
     """The model runs `commands`, one after another, whatever each of them says."""
     return script(
-        call(use_tool("Bash", {"command": "\n".join(f"{{ {each}; }} 2>&1" for each in commands)})),
+        call(use_tool("Bash", {"command": "\n".join(f"{{ {each}\n}} 2>&1" for each in commands)})),
         call(text("done")),
     )
 
 
 async def shown(stack: Stack, model: Model, marker: str, *commands: str) -> str:
-    """What the commands showed the model: the tool's results."""
+    """What the commands showed the model, to the last of them: the tool's results."""
     async with stack.sdk() as sdk:
-        assert text_of(await ask(sdk, marker, shell(*commands))) == "done"
-    return results(model, marker)
+        assert text_of(await ask(sdk, marker, shell(*commands, "echo all-were-run"))) == "done"
+    said = results(model, marker)
+    assert "all-were-run" in said, said
+    return said
 
 
 def results(model: Model, marker: str) -> str:
@@ -81,7 +84,6 @@ async def test_nothing_of_others_can_be_read(boxed: Stack, model: Model, marker:
         boxed,
         model,
         marker,
-        "echo begun",
         "cat /etc/shadow /etc/gshadow /etc/sudoers",
         f"cat {root}/agents/other/secret.txt {root}/.ssh/id {root}/data/private.txt {root}/redis.sock",
         f"ls -a {root} {root}/agents {root}/data {root}/data/scratch",
@@ -90,10 +92,7 @@ async def test_nothing_of_others_can_be_read(boxed: Stack, model: Model, marker:
         f"cat /proc/self/cwd/../other/secret.txt {root}/agents/agent/../other/secret.txt",
         f"ln -s {root}/agents/other leak; cat leak/secret.txt; rm leak",
         "grep -rhsoa -D skip 'canary-of-[a-z]*' / --exclude-dir={proc,dev,usr,_bundled}",
-        "echo ended",
     )
-    assert "begun" in said
-    assert "ended" in said
     for secret in ("canary-of-other", "canary-of-home", "canary-of-data", "root:$", "root:*", "root:!"):
         assert secret not in said, secret
     assert "daemon:" not in said
@@ -108,10 +107,8 @@ async def test_no_secret_is_in_any_environment(boxed: Stack, model: Model, marke
         "cat /proc/*/environ | tr '\\0' '\\n'",
         "cat /proc/*/cmdline | tr '\\0' '\\n'",
         "grep -rsoa -D skip 'sk-ant-canary[a-z-]*' $HOME $TMPDIR /tmp /etc /dev/shm .",
-        "echo ended",
     )
     assert "CLAUDE_CONFIG_DIR=" in said
-    assert "ended" in said
     for secret in (WORKERS_SECRET, API_KEY, "sk-ant-scripted", "REDIS_URL", "BACKLINE_REDIS"):
         assert secret not in said, secret
 
@@ -130,7 +127,7 @@ async def test_what_later_runs_start_by_cannot_be_planted(
 ) -> None:
     hook = shlex.quote(json.dumps(HOOK))
     server = shlex.quote(json.dumps({"mcpServers": {"x": {"command": "touch", "args": ["planted-ran"]}}}))
-    said = await shown(
+    await shown(
         boxed,
         model,
         marker,
@@ -146,9 +143,7 @@ async def test_what_later_runs_start_by_cannot_be_planted(
         "mount -o remount,rw .claude; umount .claude",
         f"echo {hook} > $CLAUDE_CONFIG_DIR/settings.json; echo {server} > $CLAUDE_CONFIG_DIR/.claude.json",
         'echo planted-words > "$CLAUDE_CONFIG_DIR/CLAUDE.md"; echo planted-words > "$HOME/.bashrc"',
-        "echo ended",
     )
-    assert "ended" in said
     assert "planted" not in set_up_of(sandbox_agent)
     second = f"second-{marker}"
     assert "done" in await shown(boxed, model, second, "echo done")
@@ -197,13 +192,21 @@ async def test_nothing_outlives_the_run_or_reaches_the_worker(
         f"env -i setsid nohup sleep {naps[1]} >/dev/null 2>&1 < /dev/null &",
         f"(env -i setsid sh -c 'trap : TERM; setsid sleep {naps[2]} & sleep {naps[3]}' &) >/dev/null 2>&1",
         f"kill -9 {worker.pid} && echo reached",
-        "kill -9 -1 && echo all",
-        "ls /proc | grep -c '^[0-9]' ",
     )
     assert "reached" not in said
     assert worker.runs
     for nap in naps:
         wait_for(lambda nap=nap: not with_argument(nap), 10, f"sleep {nap} has ended")  # type: ignore[misc]
+
+
+async def test_a_run_that_kills_all_it_can_kills_itself_alone(
+    boxed: Stack, model: Model, marker: str
+) -> None:
+    async with boxed.sdk() as sdk:
+        with pytest.raises(openai.APIError):
+            await ask(sdk, marker, shell("kill -9 -1"))
+    assert boxed.workers[0].runs
+    assert "still-here" in await shown(boxed, model, f"next-{marker}", "echo still-here")
 
 
 async def test_tenants_of_one_agent_see_nothing_of_each_other(

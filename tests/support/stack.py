@@ -28,7 +28,11 @@ _IDLE_S = 6.0
 _FOREIGN = ("BACKLINE_", "ANTHROPIC_", "CLAUDE", "REDIS_URL", "OPENAI_")
 _PROXIES = {"HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY"}
 
-_APART: dict[str, object] = {"sandbox": os.environ.get("TEST_SANDBOX", "none"), "allow_root": True}
+_APART: dict[str, object] = {
+    "sandbox": os.environ.get("TEST_SANDBOX", "none"),
+    "allow_root": True,
+    "credential_proxy": os.environ.get("TEST_PROXY", "off"),
+}
 """Nothing of the machine that tests run on: what a sandbox holds has tests of its own."""
 
 CLAUDE_MD = "# A tester's agent\n\nCLAUDE-MD-WORD\n"

@@ -62,6 +62,8 @@ class LiveProcess:
         self.on_close: Callable[[str | None], None] = _nobody_closed
         self.on_hook: HookListener = _nobody_decides
         self.on_entries: Callable[[list[Entry]], None] = _nobody_keeps
+        self.on_end: Callable[[], None] | None = None
+        """Called when the process has ended."""
         self.tools = ClientTools()
         self._process: ClaudeProcess
         self._entries: list[Entry] = []
@@ -164,6 +166,8 @@ class LiveProcess:
         try:
             await self._process.end(grace_s=grace_s, sweep=sweep)
         finally:
+            if self.on_end is not None:
+                self.on_end()
             await asyncio.to_thread(self._remove_files)
 
     def _hear(self, lines: list[bytes]) -> None:

@@ -1,0 +1,367 @@
+"""The proxy before the model: who may pass, what is added, and that nothing is held up on the way."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager, suppress
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+
+from shared.runs import LaunchOptions
+from shared.settings import Settings
+from shared.tasks import end_tasks
+from tests.unit.support import eventually
+from worker.claude.launch import Launch
+from worker.gate import holds
+from worker.gate.gate import Gate
+from worker.gate.holds import Holds
+from worker.gate.metering import Meter
+from worker.gate.passes import Pass, Passes
+from worker.gate.upstream import GateError, find_upstream, without_credentials
+
+KEY = "sk-ant-the-operators"
+BODY = {"model": "claude-x", "messages": []}
+START = b'{"type":"message_start","message":{"usage":{"input_tokens":7,"cache_read_input_tokens":3}}}'
+EVENTS = (
+    b"event: message_start\ndata: " + START + b"\n\n",
+    b'event: content_block_delta\ndata: {"type":"content_block_delta","delta":{"text":"usage"}}\n\n',
+    b'event: message_delta\ndata: {"type":"message_delta","usage":{"output_tokens":42}}\n\n',
+)
+
+Answering = Callable[["Heard"], Awaitable[None]]
+
+
+class Heard:
+    """One request as the service upstream received it, and its line back."""
+
+    def __init__(self, head: bytes, body: bytes, writer: asyncio.StreamWriter) -> None:
+        self.line, *lines = head.decode("latin-1").strip().split("\r\n")
+        self.headers = {name.lower(): value.strip() for name, _, value in (li.partition(":") for li in lines)}
+        self.body = body
+        self.writer = writer
+        self.was_hung_up = asyncio.Event()
+
+    async def say(self, status: int, body: bytes, *headers: str) -> None:
+        head = "\r\n".join([f"HTTP/1.1 {status} X", f"content-length: {len(body)}", *headers, "", ""])
+        self.writer.write(head.encode() + body)
+        await self.writer.drain()
+
+    async def begin_stream(self) -> None:
+        self.writer.write(
+            b"HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\ntransfer-encoding: chunked\r\n\r\n"
+        )
+        await self.writer.drain()
+
+    async def chunk(self, data: bytes) -> None:
+        self.writer.write(b"%x\r\n%s\r\n" % (len(data), data))
+        await self.writer.drain()
+
+
+class Service:
+    """Stands for the model's service: keeps what it hears, answers as it is told."""
+
+    def __init__(self) -> None:
+        self.heard: list[Heard] = []
+        self.answer: Answering = lambda heard: heard.say(200, b"{}", "content-type: application/json")
+        self.url = ""
+
+    @asynccontextmanager
+    async def listening(self) -> AsyncIterator[Service]:
+        server = await asyncio.start_server(self._serve, "127.0.0.1", 0)
+        self.url = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}"
+        async with server:
+            yield self
+
+    async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        with suppress(asyncio.IncompleteReadError, ConnectionError):
+            while True:
+                head = await reader.readuntil(b"\r\n\r\n")
+                heard = Heard(head, b"", writer)
+                heard.body = await reader.readexactly(int(heard.headers.get("content-length", "0")))
+                self.heard.append(heard)
+                await self.answer(heard)
+        if self.heard:
+            self.heard[-1].was_hung_up.set()
+        writer.close()
+
+
+class Front:
+    """A gate before a service, and a process's pass."""
+
+    def __init__(self, gate: Gate, service: Service, client: httpx.AsyncClient) -> None:
+        self.gate = gate
+        self.service = service
+        self.issued = gate.issue()
+        self.client = client
+
+    async def post(self, path: str = "/v1/messages", body: object = BODY, **headers: str) -> httpx.Response:
+        shown = headers or {"x-api-key": self.issued.token}
+        return await self.client.post(path, json=body, headers=shown)
+
+
+@pytest.fixture
+async def front() -> AsyncIterator[Front]:
+    async with Service().listening() as service, behind(service) as front:
+        yield front
+
+
+@asynccontextmanager
+async def behind(service: Service, **settings: Any) -> AsyncIterator[Front]:
+    environ = {"ANTHROPIC_API_KEY": KEY, "ANTHROPIC_BASE_URL": service.url}
+    environ["ANTHROPIC_CUSTOM_HEADERS"] = "X-Team: us\nnot a header"
+    given = Settings(**settings)
+    upstream = find_upstream(given, environ)
+    assert upstream is not None
+    gate = Gate(upstream, given, environ)
+    task = asyncio.create_task(gate.run())
+    try:
+        async with httpx.AsyncClient(base_url=gate._url, timeout=20) as client:
+            yield Front(gate, service, client)
+    finally:
+        await end_tasks([task])
+
+
+async def test_a_pass_is_exchanged_for_the_key(front: Front) -> None:
+    answer = await front.client.post(
+        "/v1/messages?beta=true",
+        json=BODY,
+        headers={"x-api-key": front.issued.token, "anthropic-beta": "b", "x-team": "mine", "cookie": "c"},
+    )
+    assert (answer.status_code, answer.json()) == (200, {})
+    (heard,) = front.service.heard
+    assert heard.line == "POST /v1/messages?beta=true HTTP/1.1"
+    assert heard.headers["x-api-key"] == KEY
+    assert heard.headers["anthropic-beta"] == "b"
+    assert heard.headers["x-team"] == "us"
+    assert "cookie" not in heard.headers
+    assert front.issued.token not in repr(heard.headers)
+    assert json.loads(heard.body) == BODY
+
+
+@pytest.mark.parametrize(
+    "shown",
+    [
+        {"x-api-key": "pass-forged"},
+        {"x-api-key": KEY},
+        {"x-api-key": ""},
+        {"authorization": "Bearer pass-forged"},
+        {"authorization": "Bearer"},
+    ],
+)
+async def test_who_has_no_pass_is_refused(front: Front, shown: dict[str, str]) -> None:
+    answer = await front.post(**shown)
+    assert answer.status_code == 401
+    assert answer.json()["error"]["type"] == "authentication_error"
+    assert front.service.heard == []
+
+
+async def test_a_pass_ends_with_its_process(front: Front) -> None:
+    assert (await front.post(authorization=f"Bearer {front.issued.token}")).status_code == 200
+    front.gate.revoke(front.issued)
+    front.gate.revoke(front.issued)
+    assert (await front.post()).status_code == 401
+
+
+@pytest.mark.parametrize(
+    ("method", "path"),
+    [
+        ("POST", "/v1/messages/batches"),
+        ("GET", "/v1/messages"),
+        ("GET", "/v1/models"),
+        ("POST", "/v1/files"),
+        ("POST", "/v1/organizations/api_keys"),
+        ("POST", "//v1/messages"),
+        ("POST", "/v1/messages/../files"),
+        ("POST", "/v1/messages%2f..%2ffiles"),
+        ("DELETE", "/v1/messages"),
+    ],
+)
+async def test_only_messages_are_served(front: Front, method: str, path: str) -> None:
+    request = httpx.Request(method, front.gate._url, headers={"x-api-key": front.issued.token})
+    request.url = request.url.copy_with(raw_path=path.encode())
+    assert (await front.client.send(request)).status_code == 404
+    assert front.service.heard == []
+
+
+@pytest.mark.parametrize("body", [[], "x", 1, None, {"model": 1}])
+async def test_what_is_no_request_goes_nowhere(front: Front, body: object) -> None:
+    assert (await front.post(body=body)).status_code == 400
+    assert front.service.heard == []
+
+
+async def test_only_allowed_models_are_called() -> None:
+    async with Service().listening() as service, behind(service, allowed_models=("claude-x",)) as front:
+        assert (await front.post()).status_code == 200
+        refused = await front.post(body={**BODY, "model": "claude-dear"})
+        assert (refused.status_code, refused.json()["error"]["type"]) == (403, "permission_error")
+        assert len(service.heard) == 1
+
+
+async def test_each_piece_passes_before_the_next_is_there(front: Front) -> None:
+    may_go_on = asyncio.Queue[None]()
+
+    async def answer(heard: Heard) -> None:
+        await heard.begin_stream()
+        for event in EVENTS:
+            await heard.chunk(event)
+            await may_go_on.get()
+        await heard.chunk(b"")
+        heard.writer.write(b"\r\n")
+
+    front.service.answer = answer
+    shown = {"x-api-key": front.issued.token}
+    async with front.client.stream("POST", "/v1/messages", json=BODY, headers=shown) as got:
+        assert got.headers["content-type"] == "text/event-stream"
+        pieces = got.aiter_raw()
+        for event in EVENTS:
+            assert await anext(pieces) == event
+            may_go_on.put_nowait(None)
+    counted = front.issued
+    await eventually(lambda: counted.calls, "it is counted")
+    assert (counted.calls, counted.input_tokens, counted.output_tokens) == (1, 10, 42)
+
+
+async def test_a_stream_that_is_cut_upstream_is_cut_here(front: Front) -> None:
+    async def answer(heard: Heard) -> None:
+        await heard.begin_stream()
+        await heard.chunk(EVENTS[0])
+        heard.writer.transport.abort()
+
+    front.service.answer = answer
+    with pytest.raises(httpx.RemoteProtocolError):
+        await front.post()
+
+
+async def test_who_hangs_up_hangs_up_on_the_service(front: Front) -> None:
+    async def answer(heard: Heard) -> None:
+        await heard.begin_stream()
+        await heard.chunk(EVENTS[0])
+
+    front.service.answer = answer
+    shown = {"x-api-key": front.issued.token}
+    async with front.client.stream("POST", "/v1/messages", json=BODY, headers=shown) as got:
+        await anext(got.aiter_raw())
+    await asyncio.wait_for(front.service.heard[0].was_hung_up.wait(), 10)
+
+
+async def test_failures_of_the_service_come_as_they_are(front: Front) -> None:
+    said = b'{"type":"error","error":{"type":"overloaded_error","message":"Busy."}}'
+    front.service.answer = lambda heard: heard.say(529, said, "request-id: r-1", "set-cookie: x=y")
+    answer = await front.post()
+    assert (answer.status_code, answer.content) == (529, said)
+    assert answer.headers["request-id"] == "r-1"
+
+
+async def test_a_service_that_is_not_there_is_a_502(front: Front) -> None:
+    async def answer(heard: Heard) -> None:
+        heard.writer.transport.abort()
+
+    front.service.answer = answer
+    got = await front.post()
+    assert (got.status_code, got.json()["error"]["type"]) == (502, "api_error")
+    assert "127.0.0.1" not in got.text
+
+
+async def test_calls_wait_out_a_limit_instead_of_asking_again(
+    front: Front, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    waits: list[float] = []
+
+    async def noted(seconds: float) -> None:
+        waits.append(seconds)
+
+    monkeypatch.setattr("worker.gate.holds.asyncio.sleep", noted)
+    held = Holds()
+    held.note("m", 200, {"retry-after": "9"})
+    held.note("m", 429, {})
+    held.note("m", 429, {"retry-after": "soon"})
+    await held.wait("m")
+    assert waits == []
+    held.note("m", 429, {"retry-after": "9"})
+    held.note("m", 529, {"retry-after": "3"})  # a shorter one takes nothing back
+    await held.wait("m")
+    await held.wait("another")
+    assert [8 < each < 10 for each in waits] == [True]
+    held.note("m", 429, {"retry-after": "86400"})
+    await held.wait("m")
+    assert waits[-1] <= holds.MOST_S + 1
+
+
+def test_tokens_are_counted_however_the_bytes_are_cut() -> None:
+    whole = b"".join(EVENTS)
+    for size in (1, 7, 64, len(whole)):
+        counted = Pass()
+        meter = Meter(counted, is_stream=True)
+        for start in range(0, len(whole), size):
+            meter.feed(whole[start : start + size])
+        meter.close()
+        assert (counted.calls, counted.input_tokens, counted.output_tokens) == (1, 10, 42)
+    counted = Pass()
+    meter = Meter(counted, is_stream=False)
+    meter.feed(b'{"usage": {"input_tokens": 5, "output_tokens": 6}}')
+    meter.close()
+    assert (counted.input_tokens, counted.output_tokens) == (5, 6)
+
+
+def test_a_process_is_given_a_pass_and_no_credential() -> None:
+    environ = {
+        "ANTHROPIC_API_KEY": KEY,
+        "ANTHROPIC_AUTH_TOKEN": "secret-token",
+        "ANTHROPIC_CUSTOM_HEADERS": "X-Secret: secret-header",
+        "CLAUDE_CODE_OAUTH_TOKEN": "secret-oauth",
+        "PATH": "/bin",
+        "NO_PROXY": "internal",
+    }
+    upstream = find_upstream(Settings(), environ)
+    assert upstream is not None
+    assert upstream.headers["authorization"] == "Bearer secret-token"
+    seen = without_credentials(environ)
+    assert seen == {"PATH": "/bin", "NO_PROXY": "internal"}
+    gate = Gate(upstream, Settings(), environ)
+    launch = Launch(
+        argv=(),
+        cwd=Path("/"),
+        env=seen,
+        marker="",
+        scratch=Path("/"),
+        model=None,
+        options=LaunchOptions(),
+        is_mirrored=True,
+    )
+    issued = gate.issue()
+    env = gate.open_for(launch, issued).env
+    gate.close()
+    assert env["ANTHROPIC_API_KEY"] == env["ANTHROPIC_AUTH_TOKEN"] == issued.token
+    assert env["ANTHROPIC_BASE_URL"].startswith("http://127.0.0.1:")
+    assert env["NO_PROXY"] == "internal,127.0.0.1"
+    assert env["_CLAUDE_CODE_ASSUME_FIRST_PARTY_BASE_URL"] == "1"
+    assert "secret" not in repr(env)
+
+
+@pytest.mark.parametrize(
+    "environ",
+    [
+        {},
+        {"ANTHROPIC_API_KEY": " "},
+        {"CLAUDE_CODE_OAUTH_TOKEN": "t"},
+        {"ANTHROPIC_API_KEY": KEY, "CLAUDE_CODE_USE_BEDROCK": "1"},
+        {"ANTHROPIC_API_KEY": KEY, "CLAUDE_CODE_USE_VERTEX": "true"},
+    ],
+)
+def test_where_the_login_is_no_key_there_is_no_proxy(environ: dict[str, str]) -> None:
+    assert find_upstream(Settings(), environ) is None
+    for settings in (Settings(credential_proxy="on"), Settings(allowed_models=("claude-x",))):
+        with pytest.raises(GateError):
+            find_upstream(settings, environ)
+
+
+def test_passes_are_not_guessed() -> None:
+    passes = Passes()
+    issued = {passes.issue().token for _ in range(100)}
+    assert len(issued) == 100
+    assert all(len(token) > 40 for token in issued)

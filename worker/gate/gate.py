@@ -1,0 +1,103 @@
+"""The credential proxy of one worker: it lives and dies with it, on a loopback port."""
+
+from __future__ import annotations
+
+import socket
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+
+import httpx
+import msgspec
+import structlog
+import uvicorn
+
+from shared.settings import Settings
+from worker.claude.launch import Launch
+from worker.gate.app import Proxy
+from worker.gate.passes import Pass, Passes
+from worker.gate.upstream import Upstream
+
+_BACKLOG = 128
+_CONNECT_S = 10.0
+_SILENCE_S = 600.0
+"""The CLI's own bound is the run's; this one ends a connection that nobody speaks on."""
+
+_log = structlog.get_logger(__name__)
+
+
+class Gate:
+    """Stands between the CLIs of a worker and the model's service. `run` must be running for it to answer.
+
+    Raises `OSError` when it cannot listen on loopback.
+    """
+
+    def __init__(self, upstream: Upstream, settings: Settings, environ: Mapping[str, str]) -> None:
+        self._upstream = upstream
+        self._models = settings.allowed_models
+        self._passes = Passes()
+        self._environ = environ
+        self._socket = socket.create_server(("127.0.0.1", 0), backlog=_BACKLOG)
+        self._url = f"http://127.0.0.1:{self._socket.getsockname()[1]}"
+
+    async def run(self) -> None:
+        """Serve until cancelled."""
+        context = httpx.create_ssl_context()
+        if extra := self._environ.get("NODE_EXTRA_CA_CERTS"):  # what the CLI would have trusted
+            context.load_verify_locations(extra)
+        limits = httpx.Limits(max_connections=None, max_keepalive_connections=64, keepalive_expiry=60.0)
+        timeout = httpx.Timeout(_SILENCE_S, connect=_CONNECT_S, pool=None)
+        async with httpx.AsyncClient(verify=context, timeout=timeout, limits=limits) as client:
+            proxy = Proxy(self._upstream, self._passes, client, self._models)
+            config = uvicorn.Config(
+                proxy,
+                http="httptools",
+                ws="none",
+                lifespan="off",
+                log_config=None,
+                log_level="critical",
+                access_log=False,
+                server_header=False,
+                date_header=False,
+                timeout_graceful_shutdown=1,
+            )
+            server = _Server(config)
+            try:
+                await server.serve(sockets=[self._socket])
+            finally:
+                if server.started:
+                    await server.shutdown(sockets=[self._socket])
+                self.close()
+
+    def close(self) -> None:
+        """Listen no more; `run` does this at its end."""
+        self._socket.close()
+
+    def issue(self) -> Pass:
+        """A pass for one process; `revoke` ends it."""
+        return self._passes.issue()
+
+    def revoke(self, issued: Pass) -> None:
+        """End a pass, and tell the log what was spent with it. Safe to call twice."""
+        self._passes.revoke(issued)
+        if issued.calls:
+            spent = {"input_tokens": issued.input_tokens, "output_tokens": issued.output_tokens}
+            _log.info("process_metered", calls=issued.calls, **spent)
+            issued.calls = 0
+
+    def open_for(self, launch: Launch, issued: Pass) -> Launch:
+        """The same launch, whose way to the model is this proxy."""
+        env = {**launch.env, "ANTHROPIC_BASE_URL": self._url}
+        env |= dict.fromkeys(self._upstream.variables, issued.token)
+        for name in ("NO_PROXY", "no_proxy"):  # the proxy to the outside knows no loopback of ours
+            env[name] = ",".join(filter(None, (env.get(name, ""), "127.0.0.1")))
+        if self._upstream.is_anthropics:  # behind a loopback address the CLI (2.1) would leave features out
+            env["_CLAUDE_CODE_ASSUME_FIRST_PARTY_BASE_URL"] = "1"
+        return msgspec.structs.replace(launch, env=env)
+
+
+class _Server(uvicorn.Server):
+    """Leaves signals to the worker."""
+
+    @contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        yield
