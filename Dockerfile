@@ -5,8 +5,8 @@ RUN pip install --no-cache-dir 'uv>=0.9,<1'
 ENV UV_COMPILE_BYTECODE=1 UV_LINK_MODE=copy PYTHONUNBUFFERED=1 PATH=/app/.venv/bin:$PATH
 WORKDIR /app
 
-# git: what agents reach for first
-RUN apt-get update && apt-get install --yes --no-install-recommends ca-certificates git \
+# git: what agents reach for first; bubblewrap: what they run in, where the host allows it
+RUN apt-get update && apt-get install --yes --no-install-recommends bubblewrap ca-certificates git \
     && rm -rf /var/lib/apt/lists/* \
     && useradd --create-home --uid 10001 backline \
     && install -d -o backline -g backline /data

@@ -217,6 +217,7 @@ class ErrorKind(StrEnum):
     WORKER_LOST = "worker_lost"
     SESSION_GONE = "session_gone"
     INVALID_OUTPUT = "invalid_output"
+    NOT_PERMITTED = "not_permitted"
     INTERNAL = "internal"
 
 

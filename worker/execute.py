@@ -27,6 +27,7 @@ from shared.runs import (
     decode_event,
 )
 from shared.settings import Settings
+from worker.admission import NotPermittedError, admit
 from worker.recovery import Lost, lost_turn
 from worker.turn import Stop
 from worker.turns import Turns
@@ -57,6 +58,7 @@ class Executor:
         self._agents = agents
         self._settings = settings
         self._worker_id = worker_id
+        self._not_permitted = 0
         self._stops: dict[str, Stop] = {}
         self._projects: dict[str, tuple[str, asyncio.Task[Any] | None]] = {}
 
@@ -92,7 +94,7 @@ class Executor:
         if attempt.request.project:
             self._projects[claim.run_id] = attempt.request.project, asyncio.current_task()
         try:
-            refusal = await self._refuse(attempt)
+            refusal = await self._turn_away(attempt) or await self._refuse(attempt)
             if refusal is not None:
                 await self._end(claim, attempt.number, refusal)
             elif (task := asyncio.current_task()) is not None and task.cancelling():
@@ -128,6 +130,17 @@ class Executor:
             said = f"No worker was free within {self._settings.queue_timeout_s:g} s."
             return RunFailed(error=RunError(ErrorKind.QUEUE_TIMEOUT, said))
         return None
+
+    async def _turn_away(self, attempt: Attempt) -> TerminalEvent | None:
+        """The API lets no such run through: somebody else wrote it, or the settings of the two differ."""
+        try:
+            await asyncio.to_thread(admit, attempt.request, self._settings)
+            return None
+        except NotPermittedError as refused:
+            error = refused
+        self._not_permitted += 1
+        _log.warning("run_not_permitted", because=str(error), count=self._not_permitted)
+        return RunFailed(error=RunError(ErrorKind.NOT_PERMITTED, str(error)))
 
     def _has_files(self, request: RunRequest) -> bool:
         if not request.project:

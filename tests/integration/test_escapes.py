@@ -6,6 +6,7 @@ import json
 import shlex
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 from uuid import uuid4
 
 import openai
@@ -13,7 +14,7 @@ import pytest
 from openai import AsyncOpenAI
 
 from scripted_model import Script, call, script, text, use_tool
-from shared.runs import RunCompleted
+from shared.runs import ErrorKind, LaunchOptions, RunCompleted, RunFailed
 from tests.support.asking import ask, text_of
 from tests.support.forging import asked, run
 from tests.support.model import Model
@@ -285,3 +286,25 @@ async def ask_with_history(sdk: AsyncOpenAI, words: str, marker: str) -> str:
         ],
     )
     return answer.choices[0].message.content or ""
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {"options": LaunchOptions(working_dir="/etc")},
+        {"options": LaunchOptions(add_dirs=("/root",))},
+        {"options": LaunchOptions(permission_mode="bypassPermissions")},
+        {"options": LaunchOptions(mcp_config='{"mcpServers": {"x": {"command": "id"}}}')},
+        {"model": "--settings=/tmp/x"},
+        {"session": "../../x"},
+    ],
+    ids=repr,
+)
+async def test_a_forged_run_chooses_nothing(
+    boxed: Stack, model: Model, marker: str, fields: dict[str, Any]
+) -> None:
+    ended = (await run(boxed, asked(marker, script(text("yes")), **fields)))[-1]
+    assert isinstance(ended, RunFailed)
+    assert ended.error.kind is ErrorKind.NOT_PERMITTED
+    assert model.calls(marker) == []
+    assert "run_not_permitted" in boxed.workers[0].tail()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os.path
 from collections.abc import Mapping
 from importlib.util import find_spec
 from pathlib import Path
@@ -177,7 +178,7 @@ class Launcher:
         marker = scratch.name
         return Launch(
             argv=tuple(argv),
-            cwd=Path(options.working_dir) if options.working_dir else agent.directory,
+            cwd=Path(os.path.realpath(options.working_dir)) if options.working_dir else agent.directory,
             env=self._environment(home, scratch, marker) | _environment_for(options),
             marker=marker,
             scratch=scratch,
@@ -216,7 +217,7 @@ def _flags(options: LaunchOptions) -> list[str]:
         flags.append(f"--mcp-config={options.mcp_config}")
     if options.is_mcp_strict or options.tools == ():
         flags.append("--strict-mcp-config")
-    return [*flags, *(f"--add-dir={place}" for place in options.add_dirs)]
+    return [*flags, *(f"--add-dir={os.path.realpath(place)}" for place in options.add_dirs)]
 
 
 def _environment_for(options: LaunchOptions) -> dict[str, str]:

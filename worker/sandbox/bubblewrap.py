@@ -90,7 +90,7 @@ class Bubblewrap:
     def _places(self, launch: Launch, *, is_project: bool) -> list[Place]:
         wish = "read-write" if is_project else self._settings.agent_files
         others = [
-            Place(Path(each), "read-write" if wish == "read-write" else "read-only")
+            Place(Path(os.path.realpath(each)), "read-write" if wish == "read-write" else "read-only")
             for each in launch.options.add_dirs
         ]
         if launch.cwd == Path("/"):
