@@ -16,6 +16,7 @@ from redis.asyncio import Redis
 from api.answering import STREAM_HEADERS, encoded
 from api.backline import run_headers
 from api.choices import Choices
+from api.claude_options import ClaudeOptions
 from api.errors import ApiError, begun_anew, cancelled, failed
 from api.openai.answer import Subject
 from api.openai.stream import ChunkStream
@@ -71,8 +72,9 @@ def goes_on(body: ChatRequest, header: str | None, count: int) -> bool:
     given = body.backline.on_disconnect if body.backline is not None else None
     if _CONTINUE not in {given, header}:
         return False
-    if not body.stream or count > 1:
-        said = "Only the run of a stream with one choice can go on without its client."
+    options = body.claude_options or ClaudeOptions()
+    if not body.stream or count > 1 or options.output_format not in {None, "text"}:
+        said = "Only the run of a stream of text with one choice can go on without its client."
         raise ApiError(400, said, param="backline.on_disconnect", code="invalid_value")
     return True
 

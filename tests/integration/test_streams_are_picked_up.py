@@ -102,7 +102,9 @@ async def test_it_can_still_be_stopped(http: httpx.AsyncClient, model: Model, ma
     assert "run_cancelled" in told.text
 
 
-@pytest.mark.parametrize("fields", [{}, {"stream": True, "n": 2}])
+@pytest.mark.parametrize(
+    "fields", [{}, {"stream": True, "n": 2}, {"stream": True, "claude_options": {"output_format": "json"}}]
+)
 async def test_what_is_no_single_stream_is_refused(http: httpx.AsyncClient, fields: dict[str, Any]) -> None:
     answer = await http.post(PATH, json=body(say("No.")) | GO_ON | fields)
     check_envelope(answer, 400, "invalid_value", param="backline.on_disconnect")

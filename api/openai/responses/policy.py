@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from api.claude_options import ClaudeOptions
 from api.errors import ApiError
 from api.openai.responses.wire import ReasoningOptions, ResponsesRequest, TextOptions
 
@@ -23,7 +24,10 @@ def ignored_fields(request: ResponsesRequest, unknown: Sequence[str], tools: Seq
     """
     _refuse(request)
     text, options = request.text or TextOptions(), request.reasoning or ReasoningOptions()
+    claude = request.claude_options or ClaudeOptions()
     asked = {
+        "claude_options.output_format": claude.output_format not in {None, "text"},
+        "claude_options.debug": bool(claude.debug),
         "text.verbosity": text.verbosity not in {None, "medium"},
         "reasoning.mode": options.mode is not None,
         "reasoning.context": options.context is not None,
