@@ -35,6 +35,7 @@ from api.openai.conversations import (
     update_conversation,
 )
 from api.openai.detached import DetachedStreams, follow_run
+from api.openai.files.routes import create_file, delete_file, file_content, list_files, retrieve_file
 from api.openai.responses.create import create_response
 from api.openai.responses.routes import (
     cancel_response,
@@ -57,8 +58,10 @@ from api.sessions import create_session, delete_session, list_sessions, retrieve
 from api.unattended import Unattended
 from api.working_copies import Projects
 from shared.added_items import AddedItems
+from shared.blobs import BlobError
 from shared.conversations import ConversationStore
 from shared.event_tail import EventHub
+from shared.files import Files, blobs_of
 from shared.projects import ProjectStore
 from shared.redis import connect
 from shared.registry import CachedRegistry, RegistryStore
@@ -110,6 +113,11 @@ ROUTES: list[ControllerRouterHandler] = [
     create_project,
     retrieve_project,
     delete_project,
+    create_file,
+    list_files,
+    retrieve_file,
+    file_content,
+    delete_file,
     health,
     ready,
     docs_page,
@@ -136,12 +144,14 @@ def create_app(settings: Settings, drain: Drain) -> Litestar:
     unattended = Unattended(redis, runs, settings)
     responses = Responses(redis, runs, unattended, settings)
     unattended.settle_with(responses.settle_run)
+    files = Files(redis, blobs_of(settings), ttl_s=settings.file_ttl_s)
     projects = Projects(ProjectStore(redis), registry, most=settings.max_projects)
 
     @asynccontextmanager
     async def lifespan(_: Litestar) -> AsyncGenerator[None, None]:
         async with asyncio.TaskGroup() as group:
-            tasks = [group.create_task(part.run()) for part in (hub, runs, unattended)]
+            parts = (hub.run(), runs.run(), unattended.run(), files.sweep_forever())
+            tasks = [group.create_task(part) for part in parts]
             yield
             await runs.settle()
             await end_tasks(tasks)
@@ -158,8 +168,9 @@ def create_app(settings: Settings, drain: Drain) -> Litestar:
             "completions": _given(completions),
             "responses": _given(responses),
             "detached": _given(DetachedStreams(redis, unattended)),
-            "media": _given(Media(fetcher, settings)),
+            "media": _given(Media(fetcher, settings, files)),
             "projects": _given(projects),
+            "files": _given(files),
             "tenant": _given(_TENANT),
             "settings": _given(settings),
             "drain": _given(drain),
@@ -169,6 +180,7 @@ def create_app(settings: Settings, drain: Drain) -> Litestar:
             ClientGoneError: _client_gone,
             HTTPException: _http_error,
             RedisError: _redis_error,
+            BlobError: _storage_error,
             Exception: _bug,
         },
         request_max_body_size=settings.max_body_bytes,
@@ -213,6 +225,11 @@ def _http_error(request: Request[Any, Any, Any], error: HTTPException) -> Respon
 def _redis_error(request: Request[Any, Any, Any], error: RedisError) -> Response[bytes]:
     _log.warning("redis_unreachable", error=str(error))
     return _api_error(request, unavailable("The queue does not answer right now."))
+
+
+def _storage_error(request: Request[Any, Any, Any], error: BlobError) -> Response[bytes]:
+    _log.error("storage_failed", error=str(error))
+    return _api_error(request, unavailable("The storage of files does not answer right now."))
 
 
 def _bug(request: Request[Any, Any, Any], error: Exception) -> Response[bytes]:

@@ -119,7 +119,12 @@ def sessions(tenant: str, of: str = "") -> str:
 
 def stored(kind: str, tenant: str, object_id: str) -> str:
     """Hash: an object that a client asked to keep (`shared.stored`)."""
-    return f"backline:{kind}:{owner(tenant)}:{object_id}"
+    return owned(kind, owner(tenant), object_id)
+
+
+def owned(kind: str, owned_by: str, object_id: str) -> str:
+    """The same, where only the tenant's part of names is known."""
+    return f"backline:{kind}:{owned_by}:{object_id}"
 
 
 def stored_list(kind: str, tenant: str) -> str:

@@ -113,6 +113,14 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     """The largest image, decoded."""
     max_file_bytes: Count = 20 * 1024 * 1024
     """The largest PDF or text file, decoded."""
+    files_url: str | None = None
+    """`s3://BUCKET/PREFIX` for files and batches; unset: `files` in `data_dir`, the same for all APIs."""
+    max_upload_bytes: Count = 512 * 1024 * 1024
+    """The largest file a client may upload."""
+    max_batch_bytes: Count = 200 * 1024 * 1024
+    """The same with the purpose `batch`."""
+    file_ttl_s: Seconds = 30 * 24 * 3600.0
+    """How long an uploaded file is kept, unless its upload says otherwise."""
     media_roots: tuple[Path, ...] = ()
     """Directories of the API's host from which a request may name files by path; unset: none."""
     fetch_timeout_s: Seconds = 10.0

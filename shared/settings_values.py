@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
@@ -43,6 +44,8 @@ def to_value(field: str, raw: object, kind: object, *, from_text: bool, cwd: Pat
         raise Refused(_shown(field, raw), _words(shape))
     if field == "redis_url" and not _is_redis_url(str(value)):
         raise Refused(_shown(field, raw), "a redis://, rediss:// or unix:// URL")
+    if field == "files_url" and not re.fullmatch(r"s3://[a-z0-9.-]{3,63}(?:/[\w./-]*)?", str(value)):
+        raise Refused(_shown(field, raw), "a URL like s3://bucket/prefix")
     return value
 
 

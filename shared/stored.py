@@ -13,7 +13,7 @@ from shared import redis_keys as keys
 from shared.conversations import Order, UnknownPlaceError
 from shared.scripts import Scripts, Value
 
-Kind = Literal["completion", "response", "stream"]
+Kind = Literal["completion", "file", "response", "stream"]
 T = TypeVar("T", bound=msgspec.Struct)
 
 _CHUNK = 50
@@ -48,9 +48,9 @@ class ObjectStore(Generic[T]):
         self._decoder = msgspec.json.Decoder(type_)
         self._ttl_ms = max(1, int(ttl_s * 1000))
 
-    async def put(self, tenant: str, object_id: str, value: T) -> None:
-        """Store an object, in place of an older one of the id."""
-        await self._put(tenant, object_id, value, must_exist=False)
+    async def put(self, tenant: str, object_id: str, value: T, *, ttl_s: float | None = None) -> None:
+        """Store an object, in place of an older one of the id; `ttl_s`, in seconds, is a shorter life."""
+        await self._put(tenant, object_id, value, must_exist=False, ttl_s=ttl_s)
 
     async def replace(self, tenant: str, object_id: str, value: T) -> bool:
         """Put a new value in place of the old; `False` when the object is not there (any more)."""
@@ -102,10 +102,13 @@ class ObjectStore(Generic[T]):
                 return
             after = page.objects[-1].id
 
-    async def _put(self, tenant: str, object_id: str, value: T, *, must_exist: bool) -> bool:
+    async def _put(
+        self, tenant: str, object_id: str, value: T, *, must_exist: bool, ttl_s: float | None = None
+    ) -> bool:
+        own_ttl_ms = self._ttl_ms if ttl_s is None else min(self._ttl_ms, max(1, int(ttl_s * 1000)))
         names = [keys.stored(self._kind, tenant, object_id), keys.stored_list(self._kind, tenant)]
         body = zlib.compress(msgspec.json.encode(value), _LEVEL)
-        args: list[Value] = [self._ttl_ms, object_id, int(must_exist), "body", body]
+        args: list[Value] = [self._ttl_ms, object_id, int(must_exist), own_ttl_ms, "body", body]
         return bool(await self._scripts("object_put", names, args))
 
     def _read(self, object_id: str, fields: Mapping[bytes, bytes]) -> Stored[T] | None:

@@ -1,7 +1,6 @@
 """Images and documents of a request, from wherever they are, into parts of a turn.
 
-It knows no wire: a way in gathers what its messages want, by place, and gives the parts to its translator. A
-further kind of source (a file that was uploaded before) is one more case of `Source`, and of `_bytes`.
+It knows no wire: a way in gathers what its messages want, by place, and gives the parts to its translator.
 """
 
 from __future__ import annotations
@@ -16,7 +15,9 @@ import msgspec
 from api.media.fetch import Fetcher
 from api.media.kinds import document_part, image_part
 from api.media.roots import read_below
-from api.media.sources import Inline, Local, MediaError, Remote, Source
+from api.media.sources import Inline, Local, MediaError, Remote, Source, Uploaded
+from api.media.uploads import read_upload
+from shared.files import Files
 from shared.runs import DocumentPart, ImagePart
 from shared.settings import Settings
 
@@ -50,11 +51,12 @@ class MediaRefusedError(MediaError):
 
 
 class Media:
-    """Loads what requests want, within the bounds of `settings`."""
+    """Loads what requests want, within the bounds of `settings`; `files` has the uploads."""
 
-    def __init__(self, fetcher: Fetcher, settings: Settings) -> None:
+    def __init__(self, fetcher: Fetcher, settings: Settings, files: Files | None = None) -> None:
         self._fetcher = fetcher
         self._settings = settings
+        self._files = files
 
     async def load(self, wanted: Mapping[str, Wanted]) -> dict[str, MediaPart]:
         """The parts at the same places as what was wanted, several fetched at a time.
@@ -65,7 +67,7 @@ class Media:
         if len(wanted) > most:
             place = list(wanted)[most]
             raise MediaRefusedError(place, f"A request may have at most {most} images and files.")
-        loading = _Loading(self._fetcher, self._settings)
+        loading = _Loading(self._fetcher, self._settings, self._files)
         try:
             async with asyncio.TaskGroup() as group:
                 tasks = {
@@ -79,9 +81,11 @@ class Media:
 class _Loading:
     """One request's media: how many bytes and how long they may still take together."""
 
-    def __init__(self, fetcher: Fetcher, settings: Settings) -> None:
+    def __init__(self, fetcher: Fetcher, settings: Settings, files: Files | None) -> None:
         self._fetcher = fetcher
         self._settings = settings
+        self._files = files
+        self._names: dict[str, str] = {}
         self._left = settings.max_media_bytes
         self._places = asyncio.Semaphore(_AT_ONCE)
         self._deadline = asyncio.get_running_loop().time() + settings.fetch_timeout_s
@@ -101,7 +105,7 @@ class _Loading:
         if isinstance(wanted, WantedImage):
             return image_part(await self._bytes(wanted.source, self._settings.max_image_bytes), declared)
         data = await self._bytes(wanted.source, self._settings.max_file_bytes)
-        return document_part(data, wanted.name or _name(wanted.source), declared)
+        return document_part(data, wanted.name or self._name(wanted.source), declared)
 
     async def _bytes(self, source: Source, limit: int) -> bytes:
         match source:
@@ -111,6 +115,8 @@ class _Loading:
                 data = await self._fetcher.fetch(url, limit)
             case Local(path=path):
                 data = await asyncio.to_thread(read_below, self._settings.media_roots, path, limit)
+            case Uploaded(tenant=tenant, file_id=file_id):
+                self._names[file_id], data = await read_upload(self._files, tenant, file_id, limit)
         if len(data) > limit:
             raise MediaError(f"It is larger than {limit} bytes.")
         self._left -= len(data)
@@ -120,12 +126,13 @@ class _Loading:
             )
         return data
 
-
-def _name(source: Source) -> str:
-    match source:
-        case Inline():
-            return ""
-        case Remote(url=url):
-            return PurePosixPath(unquote(urlsplit(url).path)).name
-        case Local(path=path):
-            return Path(path).name
+    def _name(self, source: Source) -> str:
+        match source:
+            case Inline():
+                return ""
+            case Remote(url=url):
+                return PurePosixPath(unquote(urlsplit(url).path)).name
+            case Local(path=path):
+                return Path(path).name
+            case Uploaded(file_id=file_id):
+                return self._names[file_id]

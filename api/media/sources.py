@@ -37,7 +37,14 @@ class Local(msgspec.Struct, frozen=True):
     path: str
 
 
-Source = Inline | Remote | Local
+class Uploaded(msgspec.Struct, frozen=True):
+    """A file that the tenant has uploaded."""
+
+    tenant: str
+    file_id: str
+
+
+Source = Inline | Remote | Local | Uploaded
 
 
 def source_of_url(url: str) -> Source:

@@ -113,7 +113,7 @@ async def prepare(
         history_limit=settings.history_limit,
         thread=place.thread,
         options=launch_options(body.claude_options, settings),
-        media=await load_media(body.messages, media, start=first_needed(body.messages, place.thread)),
+        media=await load_media(body.messages, media, tenant, start=first_needed(body.messages, place.thread)),
     )
     return place, await with_files(await put(run, place, conversations), body.claude_options, media)
 

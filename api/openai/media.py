@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 
 from api.errors import ApiError
 from api.media.load import Media, MediaPart, MediaRefusedError, Wanted, WantedDocument, WantedImage
-from api.media.sources import MediaError, Source, source_of_data, source_of_url
+from api.media.sources import MediaError, Source, Uploaded, source_of_data, source_of_url
 from api.openai.wire import FileContent, FileSource, ImageContent, Message, UserMessage
 
 Place = tuple[int, int]
@@ -14,9 +14,11 @@ Place = tuple[int, int]
 
 
 async def load_media(
-    messages: Sequence[Message], media: Media, *, start: int = 0
+    messages: Sequence[Message], media: Media, tenant: str = "default", *, start: int = 0
 ) -> Mapping[Place, MediaPart]:
     """The images and files of the user's messages from number `start` on, by their places.
+
+    Files named by an id are the tenant's.
 
     Raises `ApiError` 400, with the place in `param`, for one that cannot be had.
     """
@@ -27,7 +29,7 @@ async def load_media(
             continue
         for number, part in enumerate(message.content):
             if isinstance(part, ImageContent | FileContent):
-                param, found = _wanted(part, f"messages[{index}].content[{number}]")
+                param, found = _wanted(part, f"messages[{index}].content[{number}]", tenant)
                 places[param], wanted[param] = (index, number), found
     try:
         loaded = await media.load(wanted)
@@ -36,25 +38,24 @@ async def load_media(
     return {places[param]: part for param, part in loaded.items()}
 
 
-def _wanted(part: ImageContent | FileContent, where: str) -> tuple[str, Wanted]:
+def _wanted(part: ImageContent | FileContent, where: str, tenant: str) -> tuple[str, Wanted]:
     """Where it stands, as an error names it, and what it is."""
     try:
         if isinstance(part, ImageContent):
             param = f"{where}.image_url.url"
             return param, WantedImage(source_of_url(part.image_url.url))
         param = f"{where}.file.file_data"
-        return param, WantedDocument(_file_source(part.file, f"{where}.file"), part.file.filename or "")
+        if part.file.file_data is None and part.file.file_id is not None:
+            param = f"{where}.file.file_id"
+            return param, WantedDocument(Uploaded(tenant, part.file.file_id), part.file.filename or "")
+        return param, WantedDocument(_file_source(part.file, param), part.file.filename or "")
     except MediaError as error:
         raise _refused(param, str(error), part) from error
 
 
-def _file_source(file: FileSource, where: str) -> Source:
+def _file_source(file: FileSource, param: str) -> Source:
     if file.file_data is not None:
         return source_of_data(file.file_data)
-    if file.file_id is not None:
-        said = "Files cannot be uploaded to this server: send 'file_data'."
-        raise ApiError(400, said, param=f"{where}.file_id", code="unsupported_value")
-    param = f"{where}.file_data"
     raise ApiError(
         400, f"Missing required parameter: '{param}'.", param=param, code="missing_required_parameter"
     )

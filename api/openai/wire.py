@@ -40,7 +40,7 @@ class AudioContent(msgspec.Struct, frozen=True, tag="input_audio", tag_field="ty
 
 
 class FileSource(msgspec.Struct, frozen=True):
-    """A file: `file_data` is a data URL, a URL, or plain base64; `file_id` is refused by name."""
+    """A file: `file_data` is a data URL, a URL, or plain base64; `file_id` one that was uploaded."""
 
     file_data: str | None = None
     filename: str | None = None

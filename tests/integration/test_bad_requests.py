@@ -78,7 +78,7 @@ async def test_a_body_that_is_no_json_object_is_refused(
         (
             asking({"role": "user", "content": [{"type": "file", "file": {"file_id": "file-1"}}]}),
             "messages[0].content[0].file.file_id",
-            "unsupported_value",
+            "invalid_value",
         ),
         (
             asking({"role": "user", "content": [PIXEL]}),

@@ -81,7 +81,16 @@ class Stack:
         wait_for(self._redis_answers, 10, "Valkey answers")
 
     def start_api(self) -> None:
-        argv = [BACKLINE, "api", "--port", str(self.port), "--redis-url", self.redis_url]
+        argv = [
+            BACKLINE,
+            "api",
+            "--port",
+            str(self.port),
+            "--redis-url",
+            self.redis_url,
+            "--data",
+            str(self.data),
+        ]
         self.api = Server(argv, env=self._environ({}), cwd=self.root, log=self.root / "api.log")
 
     def make_agent(self, name: str) -> Path:

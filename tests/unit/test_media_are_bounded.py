@@ -108,7 +108,7 @@ async def test_a_refused_image_is_named_by_its_url(fetcher: Fetcher, url: str) -
         (FileSource(file_data=b64(png()), filename="a.pdf"), "file_data", "invalid_value"),
         (FileSource(file_data="file:///etc/passwd"), "file_data", "invalid_value"),
         (FileSource(), "file_data", "missing_required_parameter"),
-        (FileSource(file_id="file-1"), "file_id", "unsupported_value"),
+        (FileSource(file_id="file-1"), "file_id", "invalid_value"),
     ],
 )
 async def test_a_refused_file_is_named_by_its_field(
