@@ -24,6 +24,9 @@ from api.health import Drain, health, ready
 from api.media.fetch import Fetcher
 from api.media.load import Media
 from api.model_list import list_models, retrieve_model
+from api.openai.batches.chat import chat_lines
+from api.openai.batches.routes import cancel_batch, create_batch, list_batches, retrieve_batch
+from api.openai.batches.service import batches_of
 from api.openai.chat import create_chat_completion
 from api.openai.completions import create_completion
 from api.openai.conversation_items import create_items, delete_item, list_items, retrieve_item
@@ -118,6 +121,10 @@ ROUTES: list[ControllerRouterHandler] = [
     retrieve_file,
     file_content,
     delete_file,
+    create_batch,
+    list_batches,
+    retrieve_batch,
+    cancel_batch,
     health,
     ready,
     docs_page,
@@ -144,13 +151,26 @@ def create_app(settings: Settings, drain: Drain) -> Litestar:
     unattended = Unattended(redis, runs, settings)
     responses = Responses(redis, runs, unattended, settings)
     unattended.settle_with(responses.settle_run)
-    files = Files(redis, blobs_of(settings), ttl_s=settings.file_ttl_s)
+    blobs = blobs_of(settings)
+    files = Files(redis, blobs, ttl_s=settings.file_ttl_s)
+    media = Media(fetcher, settings, files)
     projects = Projects(ProjectStore(redis), registry, most=settings.max_projects)
+
+    lines = {
+        "/v1/chat/completions": chat_lines(conversations, projects, registry, completions, media, settings),
+    }
+    batches = batches_of(redis, runs, registry, files, blobs, settings, lines)
 
     @asynccontextmanager
     async def lifespan(_: Litestar) -> AsyncGenerator[None, None]:
         async with asyncio.TaskGroup() as group:
-            parts = (hub.run(), runs.run(), unattended.run(), files.sweep_forever())
+            parts = (
+                hub.run(),
+                runs.run(),
+                unattended.run(),
+                files.sweep_forever(),
+                batches.coordinator.run(),
+            )
             tasks = [group.create_task(part) for part in parts]
             yield
             await runs.settle()
@@ -168,9 +188,10 @@ def create_app(settings: Settings, drain: Drain) -> Litestar:
             "completions": _given(completions),
             "responses": _given(responses),
             "detached": _given(DetachedStreams(redis, unattended)),
-            "media": _given(Media(fetcher, settings, files)),
+            "media": _given(media),
             "projects": _given(projects),
             "files": _given(files),
+            "batches": _given(batches),
             "tenant": _given(_TENANT),
             "settings": _given(settings),
             "drain": _given(drain),

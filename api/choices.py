@@ -7,9 +7,10 @@ import time
 from collections import deque
 from collections.abc import AsyncGenerator, Callable, Sequence
 from contextlib import aclosing
+from typing import Protocol
 
 from api.errors import ApiError, cancelled, failed
-from api.runs import AcceptedRun, Runs
+from api.runs import AcceptedRun
 from shared.runs import (
     LoggedEvent,
     Restarted,
@@ -34,10 +35,23 @@ Said = tuple[int, Batch]
 """The number of a choice, and events of its run; none in a pause."""
 
 
+class RunSource(Protocol):
+    """Where runs are submitted and followed: `api.runs.Runs`, or what stands before it."""
+
+    async def submit(self, request: RunRequest) -> AcceptedRun:
+        """Queue a run; raises `ApiError`."""
+
+    def follow(self, run: AcceptedRun, *, tick_s: float) -> AsyncGenerator[Batch, None]:
+        """Yield the run's events to its terminal one, and nothing in pauses; raises `ApiError`."""
+
+    def abandon(self, run: AcceptedRun) -> None:
+        """Note that nobody reads this run any more."""
+
+
 class Choices:
     """Accepted runs. Whoever submits them ends with `close`, whatever happens."""
 
-    def __init__(self, runs: Runs, accepted: list[AcceptedRun], tick_s: float) -> None:
+    def __init__(self, runs: RunSource, accepted: list[AcceptedRun], tick_s: float) -> None:
         self._runs = runs
         self.accepted = accepted
         self._ended: set[int] = set()
@@ -49,7 +63,7 @@ class Choices:
         )
 
     @classmethod
-    async def submit(cls, runs: Runs, requests: Sequence[RunRequest], *, tick_s: float) -> Choices:
+    async def submit(cls, runs: RunSource, requests: Sequence[RunRequest], *, tick_s: float) -> Choices:
         """Queue runs, all or none; raises `ApiError`."""
         accepted: list[AcceptedRun] = []
         try:

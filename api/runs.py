@@ -48,6 +48,8 @@ class AcceptedRun(msgspec.Struct, frozen=True):
     agent: str
     created: int
     project: str = ""
+    is_batch: bool = False
+    """Whether it waits as long as it takes for a worker."""
 
 
 class Runs:
@@ -60,16 +62,23 @@ class Runs:
         self._settings = settings
         self._abandoned: asyncio.Queue[AcceptedRun] = asyncio.Queue()
 
-    async def submit(self, request: RunRequest) -> AcceptedRun:
-        """Queue a run; raises `ApiError` when no worker serves its agent or the queue is full."""
+    async def submit(
+        self, request: RunRequest, *, run_id: str | None = None, wait_s: float | None = None
+    ) -> AcceptedRun:
+        """Queue a run; raises `ApiError` when no worker serves its agent or the queue is full.
+
+        With a `run_id` of its own, doing so again changes nothing. `wait_s` is how long it may wait, and can
+        be read after its end, in seconds, if that is not the usual.
+        """
         await self._require_worker(request)
-        run_id = new_run_id()
-        ttl_s = self._settings.queue_timeout_s + (request.timeout_s or self._settings.run_timeout_s)
+        run_id = run_id or new_run_id()
+        ttl_s = wait_s if wait_s is not None else self._settings.queue_timeout_s
+        ttl_s += request.timeout_s or self._settings.run_timeout_s
         try:
-            if request.history and not request.session:
+            if request.history and not request.session and not request.is_batch:
                 request = msgspec.structs.replace(request, prefix=prefix_of(request))
             submitted = await self._store.submit(
-                run_id, request, queue_limit=self._settings.queue_limit, ttl_s=ttl_s
+                run_id, request, queue_limit=self._settings.queue_limit, ttl_s=ttl_s, keep_s=wait_s
             )
         except (OverflowError, RecursionError) as error:
             said = "A number in the request is too large, or its nesting too deep."
@@ -89,6 +98,7 @@ class Runs:
             agent=request.agent,
             created=submitted.created_ms // 1000,
             project=request.project,
+            is_batch=request.is_batch,
         )
 
     async def follow(self, run: AcceptedRun, *, tick_s: float) -> AsyncGenerator[list[LoggedEvent], None]:
@@ -126,6 +136,10 @@ class Runs:
     async def log(self, run_id: str) -> list[LoggedEvent]:
         """The run's events so far, none once they have lapsed."""
         return await self._hub.log(run_id)
+
+    async def is_known(self, run_id: str) -> bool:
+        """Whether there is a run of this id, whoever's it is."""
+        return await self._store.status(run_id) is not None
 
     async def stop(self, run_id: str, agent: str) -> bool:
         """Stop a run on its client's request; `False` when it was over already."""
@@ -182,6 +196,8 @@ class Runs:
         if status is None:
             said = "The run's record is gone: Redis has lost its data or the run waited too long."
             raise ApiError(500, said, type="server_error", code="run_lost", is_retryable=False, run_id=run.id)
+        if run.is_batch:
+            return
         if (
             not status.is_held
             and status.state is RunState.QUEUED

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Annotated
 import structlog
 from cyclopts import App, CycloptsError, Parameter
 
+from cli.batch import app as batch
 from cli.errors import CommandError
 from shared.agents import AgentError
 from shared.settings_sources import Loaded, SettingsError, load_settings
@@ -27,6 +28,7 @@ app = App(
     version=version("backline"),
     help_epilogue="Settings also come from BACKLINE_… variables, .env and backline.toml.",
 )
+app.command(batch)
 
 
 @app.command

@@ -26,6 +26,7 @@ from shared.stored import ObjectStore, Stored
 LONGEST_TTL_S = 30 * 24 * 3600.0
 """What a client may ask for at most."""
 _FILE = "file-"
+_BATCH = "batch_"
 _SWEEP_S = 3600.0
 _ORPHAN_S = 24 * 3600.0
 """A blob may be without its record for a moment only; but a Redis without its data is to be noticed first."""
@@ -120,5 +121,7 @@ class Files:
 
 
 def _record_of(blob: Blob) -> str:
-    """The name in Redis of what a blob belongs to."""
+    """The name in Redis of what a blob belongs to: a file, or the gathered results of a batch."""
+    if blob.name.startswith(_BATCH):
+        return keys.batch_parts(blob.owner, blob.name.partition(".")[0])
     return keys.owned("file", blob.owner, blob.name)

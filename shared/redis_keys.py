@@ -15,6 +15,8 @@ WORKERS = "backline:workers"
 """Sorted set of worker ids by the time (ms, Redis clock) their record lapses."""
 UNATTENDED = "backline:unattended"
 """Sorted set of runs that go on without a connection, with their tenants, by when they were created (s)."""
+OPEN_BATCHES = "backline:open-batches"
+"""Sorted set of batches that are not over by when someone is to see to them: the end of a lease (ms)."""
 AGENTS = "backline:agents"
 """Hash of agent name to the record last announced, kept a week after the last worker left."""
 
@@ -33,6 +35,10 @@ REMOVE = "remove "
 """Before the same: the project was deleted."""
 PROJECT_TTL_MS = 30 * 24 * 3_600_000
 """A project's record outlives the last word of a worker that has its files, and its deletion, by as much."""
+BATCH = "batch:"
+"""Before a place in the name of a queue: its runs give way to all others."""
+BATCH_TTL_MS = 60 * 24 * 3_600_000
+"""A batch's record, and what is gathered of it."""
 RUN_SLACK_MS = 3_600_000
 """A run's record outlives its own deadlines by this much, so that a late reader still finds why it ended."""
 
@@ -50,6 +56,11 @@ def events(run_id: str) -> str:
 def queue(agent: str) -> str:
     """ARQ queue (sorted set of run ids by due time in ms) of one agent."""
     return f"backline:queue:{agent}"
+
+
+def batch_queue(place: str) -> str:
+    """The same for runs nobody waits for, of an agent or a project."""
+    return queue(BATCH + place)
 
 
 def doorbell(agent: str) -> str:
@@ -130,6 +141,36 @@ def owned(kind: str, owned_by: str, object_id: str) -> str:
 def stored_list(kind: str, tenant: str) -> str:
     """Sorted set of a tenant's objects of a kind by their creation (ms, Redis clock)."""
     return f"backline:{kind}s:{owner(tenant)}"
+
+
+def batch(owned_by: str, batch_id: str) -> str:
+    """Hash: a batch's record (`shared.batches`). `owned_by` is what `owner` gives."""
+    return f"backline:batch:{owned_by}:{batch_id}"
+
+
+def batches(owned_by: str) -> str:
+    """Sorted set of a tenant's batch ids by their creation (ms, Redis clock)."""
+    return f"backline:batches:{owned_by}"
+
+
+def batch_results(owned_by: str, batch_id: str) -> str:
+    """Hash of line numbers to what they gave, until that is in a blob."""
+    return f"backline:batch-results:{owned_by}:{batch_id}"
+
+
+def batch_done(owned_by: str, batch_id: str) -> str:
+    """Bitmap of the lines whose results are in a blob."""
+    return f"backline:batch-done:{owned_by}:{batch_id}"
+
+
+def batch_parts(owned_by: str, batch_id: str) -> str:
+    """List of the names of those blobs."""
+    return f"backline:batch-parts:{owned_by}:{batch_id}"
+
+
+def batch_flight(owned_by: str, batch_id: str) -> str:
+    """Hash of the ids of runs that may be under way to their line and agent."""
+    return f"backline:batch-flight:{owned_by}:{batch_id}"
 
 
 def owner(tenant: str) -> str:

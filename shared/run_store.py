@@ -91,15 +91,24 @@ class RunStore:
         self._scripts = Scripts(redis)
         self._retention_ms = int(retention_s * 1000)
 
-    async def submit(self, run_id: str, request: RunRequest, *, queue_limit: int, ttl_s: float) -> Submitted:
+    async def submit(
+        self,
+        run_id: str,
+        request: RunRequest,
+        *,
+        queue_limit: int,
+        ttl_s: float,
+        keep_s: float | None = None,
+    ) -> Submitted:
         """Queue a run; raises `QueueFullError`. Submitting the same id again changes nothing.
 
-        `ttl_s` is the longest it may wait and run, in seconds.
+        `ttl_s` is the longest it may wait and run, in seconds; `keep_s` how long it can be read afterwards,
+        if that is not the usual.
         """
         job = serialize_job(JOB_FUNCTION, (run_id,), {}, None, 0, serializer=msgspec.msgpack.encode)
         status, created_ms, waiting = await self._scripts(
             "submit",
-            [keys.run(run_id), keys.job(run_id), keys.queue(request.place), keys.prefix(request.prefix)],
+            [keys.run(run_id), keys.job(run_id), request.queue, keys.prefix(request.prefix)],
             [
                 run_id,
                 encode_request(request),
@@ -113,16 +122,31 @@ class RunStore:
                 keys.AFFINITY_MS,
                 request.tenant,
                 request.agent,
+                "" if keep_s is None else int(keep_s * 1000),
             ],
         )
         if status < 0:
             raise QueueFullError(f"{waiting} runs of {request.agent!r} are waiting.")
         return Submitted(created_ms=created_ms, waiting=waiting)
 
-    async def claim(self, queues: Sequence[str], token: str, limit: int, *, worker_id: str = "") -> Claimed:
-        """Take up to `limit` runs: those offered to `worker_id`, then due ones off `queues`, in order."""
+    async def claim(
+        self,
+        queues: Sequence[str],
+        token: str,
+        limit: int,
+        *,
+        worker_id: str = "",
+        batch_queues: Sequence[str] = (),
+        batch_limit: int = 0,
+        spare: int = 0,
+    ) -> Claimed:
+        """Take up to `limit` runs: those offered to `worker_id`, then due ones off `queues`, in order.
+
+        Of `batch_queues`, when those are empty, at most `batch_limit`, and so that `spare` of `limit` stay.
+        """
         args: list[str | int] = [token, keys.LEASE_MS, limit, keys.lease(""), keys.run("")]
-        answer = await self._scripts("claim", [keys.own_queue(worker_id), *queues], args)
+        args += [len(batch_queues), batch_limit, spare]
+        answer = await self._scripts("claim", [keys.own_queue(worker_id), *queues, *batch_queues], args)
         claims = tuple(
             Claim(
                 run_id=answer[i].decode(),

@@ -13,7 +13,7 @@ from typing import Any, Literal
 
 import msgspec
 
-from shared.redis_keys import place
+from shared.redis_keys import batch_queue, place, queue
 
 REQUEST_VERSION = 1
 
@@ -168,11 +168,18 @@ class RunRequest(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     tool_choice: ToolChoice = ToolChoice()
     output: JsonOutput | None = None
     options: LaunchOptions = LaunchOptions()
+    is_batch: bool = False
+    """Whether nobody waits for it: it gives way to runs that somebody waits for."""
 
     @property
     def place(self) -> str:
         """What the run's queue is named after, and where its conversation belongs."""
         return place(self.agent, self.project)
+
+    @property
+    def queue(self) -> str:
+        """The name in Redis of the queue it waits in."""
+        return batch_queue(self.place) if self.is_batch else queue(self.place)
 
     @property
     def added(self) -> tuple[Turn, ...]:

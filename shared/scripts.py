@@ -11,6 +11,13 @@ from redis.commands.core import AsyncScript
 
 _NAMES = (
     "announce",
+    "batch_cancel",
+    "batch_claim",
+    "batch_commit",
+    "batch_create",
+    "batch_record",
+    "batch_renew",
+    "batch_step",
     "begin",
     "claim",
     "finish",

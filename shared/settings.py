@@ -37,6 +37,8 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     # The worker and its CLI
     slots: Count = field(default_factory=lambda: 4 * (os.cpu_count() or 1))
     """CLI turns this worker runs at the same time."""
+    batch_slots: Count | None = None
+    """Slots that runs of batches may take; unset: three quarters. One slot is left free if there are two."""
     claude_path: Path | None = None
     """The Claude CLI; unset: the one in the `claude-agent-sdk` wheel."""
     permission_mode: Literal["dontAsk", "default", "acceptEdits", "plan", "bypassPermissions"] = "dontAsk"
@@ -119,6 +121,8 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     """The largest file a client may upload."""
     max_batch_bytes: Count = 200 * 1024 * 1024
     """The same with the purpose `batch`."""
+    batch_window_s: Seconds = 24 * 3600.0
+    """How long a batch may take; what is not done by then expires."""
     file_ttl_s: Seconds = 30 * 24 * 3600.0
     """How long an uploaded file is kept, unless its upload says otherwise."""
     media_roots: tuple[Path, ...] = ()

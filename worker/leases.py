@@ -42,6 +42,7 @@ GiveUp = Callable[[Claim], Coroutine[Any, Any, None]]
 class LeaseWorker(Worker):
     """Runs `execute` for every run of `agents` it claims, at most `slots` at a time.
 
+    Of these at most `batch_slots` (`None`: three quarters) are of batches, which leave one slot free.
     A run started `_MAX_STARTS` times without an end goes to `give_up` instead.
     """
 
@@ -54,6 +55,7 @@ class LeaseWorker(Worker):
         slots: int,
         execute: Execute,
         give_up: GiveUp,
+        batch_slots: int | None = None,
     ) -> None:
         super().__init__(
             [
@@ -80,6 +82,7 @@ class LeaseWorker(Worker):
         self._projects: tuple[str, ...] = ()
         self._execute = execute
         self._give_up = give_up
+        self._batch_slots = batch_slots or max(1, slots * 3 // 4)
         self._claims: dict[str, Claim] = {}
         self._claim_numbers = count(1)
         self._doorbell = asyncio.Event()
@@ -139,7 +142,7 @@ class LeaseWorker(Worker):
         claim = self._claims.pop(job_id, None)
         if claim is not None:
             with suppress(RedisError, OSError):  # the lease lapses by itself
-                await self._store.release(claim, claim.queue.removeprefix(keys.queue("")), counts=finish)
+                await self._store.release(claim, _place_of(claim), counts=finish)
 
     async def finish_failed_job(self, job_id: str, *_: Any) -> None:
         """End a run that ARQ will not start (again)."""
@@ -156,14 +159,25 @@ class LeaseWorker(Worker):
         except (RedisError, OSError) as error:  # it could not begin: nothing against the run
             raise RetryJob from error
 
+    def _batch_busy(self) -> int:
+        return sum(claim.queue.startswith(keys.batch_queue("")) for claim in self._claims.values())
+
     async def _work_once(self) -> None:
         self._doorbell.clear()
         wait_s = _IDLE_POLL_S
         free = self.max_jobs - self.job_counter
         if self.allow_pick_jobs and free > 0:
             token = f"{self._worker_id}:{next(self._claim_numbers)}"
-            queues = [keys.queue(place) for place in (*self._places, *self._projects)]
-            claimed = await self._store.claim(queues, token, free, worker_id=self._worker_id)
+            places = (*self._places, *self._projects)
+            claimed = await self._store.claim(
+                [keys.queue(place) for place in places],
+                token,
+                free,
+                worker_id=self._worker_id,
+                batch_queues=[keys.batch_queue(place) for place in places],
+                batch_limit=self._batch_slots - self._batch_busy(),
+                spare=int(self.max_jobs > 1),
+            )
             for claim in claimed.claims:
                 self._start(claim)
             if claimed.next_due_s is not None:
@@ -206,3 +220,7 @@ class LeaseWorker(Worker):
     def _cancel(self, run_id: str) -> None:
         """Cancel a run. ARQ waits for it in `wait_for`, which at a second cancel would leave it behind."""
         self.job_tasks.get(run_id, self.tasks[run_id]).cancel()
+
+
+def _place_of(claim: Claim) -> str:
+    return claim.queue.removeprefix(keys.queue("")).removeprefix(keys.BATCH)

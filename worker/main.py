@@ -132,6 +132,7 @@ class _Worker:
             settings.slots,
             self._executor.execute,
             self._executor.give_up,
+            settings.batch_slots,
         )
         self._registry = RegistryStore(self._redis)
         self._drops: asyncio.Queue[str] = asyncio.Queue()

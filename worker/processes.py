@@ -254,13 +254,16 @@ def _lines(entries: Sequence[Entry]) -> bytes:
 
 
 def _keeps_nothing(request: RunRequest) -> bool:
-    """Whether the request's own words hold an image, and the conversation is not the server's to keep.
+    """Whether the conversation is not the server's to keep, and nobody goes on with it, or it has an image.
 
+    Nobody goes on with a batch's, and a process of its own leaves the spare ones to those who wait.
     Where a conversation is kept on disk, the CLI (2.1) adds the path of a copy to every message that has
     an image: the model would not see the client's messages, and would see a path of this host. Documents it
     leaves as they are.
     """
     if request.session or request.conversation:
         return False
+    if request.is_batch:
+        return True
     turns = [*(turn.parts for turn in request.history), request.prompt]
     return any(isinstance(part, ImagePart) for parts in turns for part in parts)

@@ -49,7 +49,9 @@ class _Messages(msgspec.Struct, frozen=True):
     messages: list[dict[str, Any]]
 
 
-class _Asked(NamedTuple):
+class Asked(NamedTuple):
+    """A request, and what became of it."""
+
     body: ChatRequest
     run: RunRequest
     ignored: list[str]
@@ -76,13 +78,13 @@ async def create_chat_completion(
     place, run = await prepare(
         body, tenant, request.state.request_id, conversations, projects, registry, media, settings
     )
-    asked = _Asked(body, run, ignored, tools_of(body))
+    asked = Asked(body, run, ignored, tools_of(body))
     count = choices_of(body, place.thread)
     is_detached = goes_on(body, request.headers.get("x-backline-on-disconnect"), count)
     choices = await Choices.submit(runs, [run] * count, tick_s=settings.keepalive_s)
     if is_detached:
         await detached.detach(tenant, choices, _subject(asked, choices), includes_usage(body.stream_options))
-    keep = _keeper(raw, tenant, completions) if body.store else None
+    keep = keeper_of(raw, tenant, completions) if body.store else None
     return await _answer(request, asked, choices, keep, settings, is_numbered=is_detached)
 
 
@@ -120,7 +122,7 @@ async def prepare(
 
 async def _answer(
     request: Request[Any, Any, Any],
-    asked: _Asked,
+    asked: Asked,
     choices: Choices,
     keep: Keep | None,
     settings: Settings,
@@ -150,6 +152,13 @@ async def _answer(
     return Response(msgspec.json.encode(answer), media_type="application/json", headers=headers)
 
 
+async def completion_of(asked: Asked, choices: Choices) -> ChatCompletion:
+    """The whole answer, for nobody who could hang up; raises `ApiError`."""
+    fold = Fold(_subject(asked, choices), len(choices.accepted))
+    await choices.fold(_formatted(fold.add, _formats(asked.body, len(choices.accepted))))
+    return fold.completion()
+
+
 def _formats(body: ChatRequest, count: int) -> list[Formatted]:
     """One for each choice when the answer is to be the CLI's own output, else none."""
     asked = body.claude_options.output_format if body.claude_options is not None else None
@@ -169,7 +178,7 @@ def _formatted(add: Add, formats: list[Formatted]) -> Add:
     return add_all
 
 
-def _subject(asked: _Asked, choices: Choices) -> Subject:
+def _subject(asked: Asked, choices: Choices) -> Subject:
     show = (asked.body.backline.show if asked.body.backline is not None else None) or ()
     return Subject(
         run_id=choices.first.id,
@@ -188,7 +197,8 @@ def _subject(asked: _Asked, choices: Choices) -> Subject:
     )
 
 
-def _keeper(raw: bytes, tenant: str, completions: Completions) -> Keep:
+def keeper_of(raw: bytes, tenant: str, completions: Completions) -> Keep:
+    """What stores an answer with the messages it answers."""
     messages = msgspec.json.decode(raw, type=_Messages).messages
 
     async def keep(completion: ChatCompletion) -> None:

@@ -2,7 +2,9 @@
 -- jobs at the head of its queue, where they starve the rest; moved to the lease's end they are seen again
 -- only if that lease lapses. A worker's own queue only offers: the entry that counts is the agent's.
 -- KEYS  1 the worker's own queue, then agents' queues in the order they are to be served
+--       of which the last are those of batches
 -- ARGV  1 owner token  2 lease (ms)  3 how many at most  4 prefix of lease keys  5 prefix of run records
+--       6 how many of the queues are those of batches  7 how many at most off those  8 how many to leave
 -- Gives {ms until the next entry is due, or -1; then for each run taken: id, queue, score}
 local now = now_ms()
 local left = tonumber(ARGV[3])
@@ -32,7 +34,10 @@ while left > 0 do
     end
   end
 end
+local batches_from = #KEYS - ARGV[6] + 1
 for index = 2, #KEYS do
+  if index == batches_from then left = math.min(left - ARGV[8], tonumber(ARGV[7])) end
+  if index >= batches_from and left <= 0 then break end -- nor look when the next is due: there is no room
   local queue = KEYS[index]
   while left > 0 do
     local due = redis.call('ZRANGEBYSCORE', queue, '-inf', now, 'WITHSCORES', 'LIMIT', 0, left)

@@ -22,6 +22,7 @@ end
 -- keys: run record, events, queue, job body, lease, start count
 local function end_run(keys, run_id, attempt, state, event, retention_ms)
   append(keys[2], attempt, event)
+  retention_ms = redis.call('HGET', keys[1], 'keep') or retention_ms
   redis.call('HSET', keys[1], 'state', state, 'ended', now_ms())
   redis.call('HDEL', keys[1], 'request') -- what was said need not outlive the run
   redis.call('PEXPIRE', keys[1], retention_ms)

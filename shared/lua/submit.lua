@@ -4,7 +4,7 @@
 -- KEYS  1 run record  2 job body  3 agent's queue  4 prefix
 -- ARGV  1 run id  2 request  3 job body  4 queue limit  5 record's ttl (ms)  6 agent's doorbell
 --       7 prefix of worker records  8 prefix of own queues  9 prefix of own doorbells  10 head start (ms)
---       11 tenant  12 agent
+--       11 tenant  12 agent  13 how long it is kept after its end (ms), or ''
 -- Gives {1 accepted | 0 id exists | -1 queue full, now (ms), runs waiting before this one}
 local now = now_ms()
 local waiting = redis.call('ZCOUNT', KEYS[3], '-inf', now)
@@ -12,6 +12,7 @@ if redis.call('EXISTS', KEYS[1]) == 1 then return {0, now, waiting} end
 if waiting >= tonumber(ARGV[4]) then return {-1, now, waiting} end
 redis.call('HSET', KEYS[1], 'state', 'queued', 'request', ARGV[2], 'created', now, 'attempt', 0, 'queue', KEYS[3],
   'tenant', ARGV[11], 'agent', ARGV[12])
+if ARGV[13] ~= '' then redis.call('HSET', KEYS[1], 'keep', ARGV[13]) end
 redis.call('PEXPIRE', KEYS[1], ARGV[5])
 redis.call('SET', KEYS[2], ARGV[3], 'PX', ARGV[5])
 local worker = redis.call('HGET', KEYS[4], 'worker')

@@ -8,6 +8,7 @@ import pytest
 from arq.connections import ArqRedis
 from arq.jobs import deserialize_job
 from msgspec import msgpack
+from msgspec.structs import replace
 
 from shared import redis_keys as keys
 from shared.run_store import JOB_FUNCTION, Claim, QueueFullError, RunStore
@@ -353,3 +354,42 @@ def test_run_ids_sort_by_age() -> None:
 def test_an_event_survives_its_encoding() -> None:
     event = TextDelta(text="ü\u2028\x00🙂")
     assert decode_event(msgpack.encode(event)) == event
+
+
+async def submit_of_batch(store: RunStore, run_id: str) -> None:
+    await store.submit(run_id, replace(request("a"), is_batch=True), queue_limit=1000, ttl_s=60, keep_s=600)
+
+
+async def claimed(store: RunStore, limit: int, batch_limit: int, spare: int) -> list[str]:
+    queues, batches = [keys.queue("a")], [keys.batch_queue("a")]
+    taken = await store.claim(queues, "t", limit, batch_queues=batches, batch_limit=batch_limit, spare=spare)
+    return [claim.run_id for claim in taken.claims]
+
+
+async def test_runs_of_batches_come_last_and_leave_room(store: RunStore) -> None:
+    for number in range(6):
+        await submit_of_batch(store, f"batch-{number}")
+    await submit(store, "waited-for")
+    assert await claimed(store, 4, 3, 1) == ["waited-for", "batch-0", "batch-1"]
+    assert await claimed(store, 1, 3, 1) == []
+    assert await claimed(store, 4, 0, 1) == []
+    assert await claimed(store, 4, 1, 1) == ["batch-2"]
+    assert await claimed(store, 1, 1, 0) == ["batch-3"]
+
+
+async def test_a_batch_that_has_no_room_is_no_reason_to_look_again_at_once(store: RunStore) -> None:
+    await submit_of_batch(store, "batch")
+    taken = await store.claim(
+        [keys.queue("a")], "t", 4, batch_queues=[keys.batch_queue("a")], batch_limit=0, spare=1
+    )
+    assert (taken.claims, taken.next_due_s) == ((), None)
+
+
+async def test_a_run_of_a_batch_is_kept_as_long_as_was_asked(redis: ArqRedis, store: RunStore) -> None:
+    await submit_of_batch(store, "batch")
+    await submit_of_batch(store, "batch")
+    assert await redis.zcard(keys.batch_queue("a")) == 1
+    assert await store.stop("batch", "a", CANCELLED, "")
+    assert 590_000 < await redis.pttl(keys.run("batch")) <= 600_000
+    assert 590_000 < await redis.pttl(keys.events("batch")) <= 600_000
+    assert await redis.exists(keys.batch_queue("a")) == 0
