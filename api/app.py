@@ -25,6 +25,8 @@ from api.media.fetch import Fetcher
 from api.media.load import Media
 from api.model_list import list_models, retrieve_model
 from api.openai.batches.chat import chat_lines
+from api.openai.batches.completions import completion_lines
+from api.openai.batches.responses import response_lines
 from api.openai.batches.routes import cancel_batch, create_batch, list_batches, retrieve_batch
 from api.openai.batches.service import batches_of
 from api.openai.chat import create_chat_completion
@@ -158,6 +160,8 @@ def create_app(settings: Settings, drain: Drain) -> Litestar:
 
     lines = {
         "/v1/chat/completions": chat_lines(conversations, projects, registry, completions, media, settings),
+        "/v1/completions": completion_lines(registry, settings),
+        "/v1/responses": response_lines(conversations, projects, registry, responses, media, settings),
     }
     batches = batches_of(redis, runs, registry, files, blobs, settings, lines)
 

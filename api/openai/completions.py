@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, NamedTuple
 
 import msgspec
 from litestar import Request, Response, post
@@ -17,12 +17,22 @@ from api.models import choose
 from api.openai.answer import Subject
 from api.openai.policy import MOST_CHOICES, ignored_fields, includes_usage
 from api.openai.text_answer import TextFold, TextStream
-from api.openai.text_wire import CompletionRequest
+from api.openai.text_wire import CompletionRequest, TextCompletion
 from api.openai.translate import translate
 from api.openai.wire import ChatRequest, UserMessage
 from api.runs import Runs
 from shared.registry import CachedRegistry
+from shared.runs import RunRequest
 from shared.settings import Settings
+
+
+class AskedText(NamedTuple):
+    """A request as it was understood: a run, and what its text begins with, for each choice."""
+
+    body: CompletionRequest
+    runs: list[RunRequest]
+    openings: list[str]
+    ignored: list[str]
 
 
 @post("/v1/completions", status_code=200, tags=["OpenAI"])
@@ -34,31 +44,52 @@ async def create_completion(
     settings: Settings,
 ) -> Response[bytes] | Stream:
     """Run one turn of an agent for each prompt; streams tokens as they come when `stream` is true."""
-    body, unknown = decode_body(await request.body(), CompletionRequest)
+    asked = await ask(await request.body(), tenant, request.state.request_id, registry, settings)
+    choices = await Choices.submit(runs, asked.runs, tick_s=settings.keepalive_s)
+    if asked.body.stream:
+        subject = _subject(asked, choices)
+        chunks = TextStream(subject, asked.openings, include_usage=includes_usage(asked.body.stream_options))
+        return await stream(request, choices, chunks, settings, run_headers(subject.run_id))
+    completion = await whole(request, choices, completion_of(asked, choices))
+    headers = run_headers(completion.backline.run_id) if completion.backline else {}
+    return Response(msgspec.json.encode(completion), media_type="application/json", headers=headers)
+
+
+async def ask(
+    sent: bytes, tenant: str, request_id: str, registry: CachedRegistry, settings: Settings
+) -> AskedText:
+    """Understand a request's body; raises `ApiError`."""
+    body, unknown = decode_body(sent, CompletionRequest)
     prompts = _prompts(body)
     ignored = ignored_fields(_as_chat(body, prompts[0]), unknown)
     choice = await choose(body.model, registry, settings.default_agent)
-    limits = {"request_id": request.state.request_id, "history_limit": settings.history_limit}
-    asked = [translate(_as_chat(body, prompt), choice, tenant=tenant, **limits) for prompt in prompts]
-    choices = await Choices.submit(runs, asked, tick_s=settings.keepalive_s)
-    openings = prompts if body.echo else [""] * len(prompts)
-    subject = _subject(body, choices, ignored)
-    headers = run_headers(subject.run_id)
-    if body.stream:
-        chunks = TextStream(subject, openings, include_usage=includes_usage(body.stream_options))
-        return await stream(request, choices, chunks, settings, headers)
-    fold = TextFold(subject, openings)
-    await whole(request, choices, choices.fold(fold.add))
-    return Response(msgspec.json.encode(fold.completion()), media_type="application/json", headers=headers)
+    runs = [
+        translate(
+            _as_chat(body, prompt),
+            choice,
+            tenant=tenant,
+            request_id=request_id,
+            history_limit=settings.history_limit,
+        )
+        for prompt in prompts
+    ]
+    return AskedText(body, runs, prompts if body.echo else [""] * len(prompts), ignored)
 
 
-def _subject(body: CompletionRequest, choices: Choices, ignored: list[str]) -> Subject:
+async def completion_of(asked: AskedText, choices: Choices) -> TextCompletion:
+    """The whole answer; raises `ApiError`."""
+    fold = TextFold(_subject(asked, choices), asked.openings)
+    await choices.fold(fold.add)
+    return fold.completion()
+
+
+def _subject(asked: AskedText, choices: Choices) -> Subject:
     return Subject(
         run_id=choices.first.id,
         agent=choices.first.agent,
-        model=body.model,
+        model=asked.body.model,
         created=choices.first.created,
-        ignored=ignored,
+        ignored=asked.ignored,
     )
 
 

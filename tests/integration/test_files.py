@@ -17,6 +17,7 @@ from scripted_model import say
 from tests.conftest import NewStack
 from tests.support.asking import check_envelope, text_of
 from tests.support.stack import Stack
+from tests.support.waiting import wait_for
 
 MIB = 1024 * 1024
 LINE = b'{"custom_id": "1"}\n'
@@ -179,7 +180,7 @@ async def test_an_upload_that_breaks_off_leaves_nothing(new_stack: NewStack) -> 
                 "/v1/files", content=body(), headers={"content-type": "multipart/form-data; boundary=x"}
             )
         assert (await http.get("/v1/files")).json()["data"] == []
-    assert stored(stack) == []
+    wait_for(lambda: stored(stack) == [], 10, "the API has noticed")
 
 
 async def test_the_model_is_given_an_uploaded_file(

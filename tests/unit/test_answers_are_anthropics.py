@@ -213,6 +213,7 @@ def test_every_failure_has_a_status_and_a_type_of_anthropics(kind: ErrorKind) ->
     error = failed(RunError(kind, "x"), "run_0")
     pairs = {
         (400, "invalid_request_error"),
+        (403, "permission_error"),
         (404, "not_found_error"),
         (429, "rate_limit_error"),
         (500, "api_error"),

@@ -45,7 +45,9 @@ from shared.settings import Settings
 _log = structlog.get_logger(__name__)
 
 
-class _Asked(NamedTuple):
+class Asked(NamedTuple):
+    """A request for a response as it was understood."""
+
     body: ResponsesRequest
     run: RunRequest
     manner: Manner
@@ -67,8 +69,36 @@ async def create_response(
     settings: Settings,
 ) -> HttpResponse[bytes] | Stream:
     """Run one turn of an agent; the answer whole, as a stream, or in the background."""
+    asked = await ask(
+        await request.body(),
+        tenant,
+        request.state.request_id,
+        conversations,
+        projects,
+        registry,
+        responses,
+        media,
+        settings,
+    )
+    if asked.body.background:
+        return await _in_background(asked, tenant, runs, responses, settings)
+    return await _in_foreground(request, asked, tenant, runs, responses, settings)
+
+
+async def ask(
+    sent: bytes,
+    tenant: str,
+    request_id: str,
+    conversations: Conversations,
+    projects: Projects,
+    registry: CachedRegistry,
+    responses: Responses,
+    media: Media,
+    settings: Settings,
+) -> Asked:
+    """Understand a request's body; raises `ApiError`."""
     body, unknown = decode_body(
-        await request.body(), ResponsesRequest, nested=["claude_options", "backline", "text", "reasoning"]
+        sent, ResponsesRequest, nested=["claude_options", "backline", "text", "reasoning"]
     )
     raw = raw_items(body.input)
     raw = with_references(raw, await responses.items(tenant, sorted(referenced_in(raw))))
@@ -82,9 +112,7 @@ async def create_response(
     chat, places = as_chat(body, items, tools)
     with places.said_in():
         chat_policy.ignored_fields(chat, ())
-        _, run = await prepare(
-            chat, tenant, request.state.request_id, conversations, projects, registry, media, settings
-        )
+        _, run = await prepare(chat, tenant, request_id, conversations, projects, registry, media, settings)
     run = _never_anew(run, settings) if body.stream or body.background else run
     manner = Manner(
         names=tools.names,
@@ -92,10 +120,7 @@ async def create_response(
         shows_thinking=body.wants_summary,
         shows_tools=body.shows_tools,
     )
-    asked = _Asked(body, run, manner, ignored, raw, ancestors)
-    if body.background:
-        return await _in_background(asked, tenant, runs, responses, settings)
-    return await _in_foreground(request, asked, tenant, runs, responses, settings)
+    return Asked(body, run, manner, ignored, raw, ancestors)
 
 
 def _never_anew(run: RunRequest, settings: Settings) -> RunRequest:
@@ -105,7 +130,7 @@ def _never_anew(run: RunRequest, settings: Settings) -> RunRequest:
 
 
 async def _in_background(
-    asked: _Asked, tenant: str, runs: Runs, responses: Responses, settings: Settings
+    asked: Asked, tenant: str, runs: Runs, responses: Responses, settings: Settings
 ) -> HttpResponse[bytes] | Stream:
     run = await runs.submit(asked.run)
     stored = _stored(asked, run)
@@ -119,9 +144,16 @@ async def _in_background(
     return _answer(stored.response, run_headers(run.id, asked.run.conversation))
 
 
+async def whole_response(asked: Asked, choices: Choices, tenant: str, responses: Responses) -> Response:
+    """The response at its end, stored if it is to be; raises `ApiError`."""
+    stored = _stored(asked, choices.first)
+    story = _story(stored, tenant, responses, is_kept=asked.body.is_stored, is_whole=True)
+    return await told_of(choices, story)
+
+
 async def _in_foreground(
     request: Request[Any, Any, Any],
-    asked: _Asked,
+    asked: Asked,
     tenant: str,
     runs: Runs,
     responses: Responses,
@@ -190,7 +222,7 @@ def _story(
     return Story(stored.response, stored.manner, ended_at, keep if is_kept else None, is_whole=is_whole)
 
 
-def _stored(asked: _Asked, run: AcceptedRun) -> StoredResponse:
+def _stored(asked: Asked, run: AcceptedRun) -> StoredResponse:
     response = _response(asked, run)
     kept = kept_items(asked.input, response.id.removeprefix("resp_"))
     return StoredResponse(
@@ -198,7 +230,7 @@ def _stored(asked: _Asked, run: AcceptedRun) -> StoredResponse:
     )
 
 
-def _response(asked: _Asked, run: AcceptedRun) -> Response:
+def _response(asked: Asked, run: AcceptedRun) -> Response:
     """The response before its first word, with all that it repeats of the request."""
     body = asked.body
     text, reasoning = body.text or TextOptions(), body.reasoning or ReasoningOptions()
