@@ -22,7 +22,7 @@ from worker.gate.gate import Gate
 from worker.gate.holds import Holds
 from worker.gate.metering import Meter
 from worker.gate.passes import Pass, Passes
-from worker.gate.upstream import GateError, find_upstream, without_credentials
+from worker.gate.upstream import GateError, find_upstream, outward_proxy, without_credentials
 
 KEY = "sk-ant-the-operators"
 BODY = {"model": "claude-x", "messages": []}
@@ -365,3 +365,19 @@ def test_passes_are_not_guessed() -> None:
     issued = {passes.issue().token for _ in range(100)}
     assert len(issued) == 100
     assert all(len(token) > 40 for token in issued)
+
+
+@pytest.mark.parametrize(
+    ("environ", "proxy"),
+    [
+        ({}, None),
+        ({"HTTPS_PROXY": "http://out:3128"}, "http://out:3128"),
+        ({"https_proxy": "http://out:3128", "NO_PROXY": "example.com"}, "http://out:3128"),
+        ({"HTTPS_PROXY": "http://out:3128", "NO_PROXY": "localhost,.anthropic.com"}, None),
+        ({"HTTPS_PROXY": "http://out:3128", "NO_PROXY": "thropic.com"}, "http://out:3128"),
+        ({"HTTPS_PROXY": "http://out:3128", "no_proxy": "*"}, None),
+        ({"HTTP_PROXY": "http://out:3128"}, None),
+    ],
+)
+def test_the_way_out_is_the_environments(environ: dict[str, str], proxy: str | None) -> None:
+    assert outward_proxy("https://api.anthropic.com", environ) == proxy

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable, Iterable, MutableMapping
-from typing import Any
+from typing import Any, cast
 
 import httpx
 import msgspec
@@ -19,6 +19,8 @@ _COUNTED = "/v1/messages"
 _PATHS = {_COUNTED, "/v1/messages/count_tokens"}
 _MOST_BODY = 64 * 1024 * 1024
 _OWN = {b"host", b"content-length", b"accept-encoding", b"x-api-key", b"authorization", b"expect", b"cookie"}
+_TIMEOUTS = {"connect": 10.0, "read": 600.0, "write": 600.0, "pool": None}
+"""In seconds. What bounds a call is the run; these end a connection on which nobody speaks."""
 _HOP = {
     *(b"connection", b"keep-alive", b"proxy-authenticate", b"proxy-authorization", b"te", b"trailer"),
     *(b"transfer-encoding", b"upgrade", b"proxy-connection"),
@@ -45,12 +47,16 @@ class Proxy:
     """An ASGI application. `models` are those that may be called; any when there are none."""
 
     def __init__(
-        self, upstream: Upstream, passes: Passes, client: httpx.AsyncClient, models: Iterable[str] = ()
+        self,
+        upstream: Upstream,
+        passes: Passes,
+        transport: httpx.AsyncBaseTransport,
+        models: Iterable[str] = (),
     ) -> None:
         self._upstream = upstream
         self._added = [(name.encode(), value.encode()) for name, value in upstream.headers.items()]
         self._passes = passes
-        self._client = client
+        self._transport = transport  # not a client: what it does besides is time before the first token
         self._models = frozenset(models)
         self._holds = Holds()
 
@@ -91,14 +97,15 @@ class Proxy:
         await self._holds.wait(model)
         query = scope["query_string"].decode("latin-1")
         kept = [(name, value) for name, value in scope["headers"] if name not in _OWN | _HOP]
-        request = self._client.build_request(
+        request = httpx.Request(
             "POST",
             self._upstream.url + scope["path"] + (f"?{query}" if query else ""),
             headers=[*_without(kept, self._added), *self._added, (b"accept-encoding", b"identity")],
             content=body,
+            extensions={"timeout": _TIMEOUTS},
         )
         try:
-            answer = await self._client.send(request, stream=True)
+            answer = await self._transport.handle_async_request(request)
         except httpx.HTTPError as error:
             _log.warning("upstream_unreachable", error=str(error) or type(error).__name__)
             await _say_error(send, _RefusedError(502, "api_error", "The model's service did not answer."))
@@ -117,7 +124,7 @@ async def _pass_on(answer: httpx.Response, issued: Pass | None, send: Send) -> N
     is_stream = answer.headers.get("content-type", "").startswith("text/event-stream")
     meter = None if issued is None else Meter(issued, is_stream=is_stream)
     try:
-        async for chunk in answer.aiter_raw():
+        async for chunk in cast("httpx.AsyncByteStream", answer.stream):
             await send({"type": "http.response.body", "body": chunk, "more_body": True})
             if meter is not None:
                 meter.feed(chunk)

@@ -15,12 +15,9 @@ from shared.settings import Settings
 from worker.claude.launch import Launch
 from worker.gate.app import Proxy
 from worker.gate.passes import Pass, Passes
-from worker.gate.upstream import Upstream
+from worker.gate.upstream import Upstream, outward_proxy
 
 _BACKLOG = 128
-_CONNECT_S = 10.0
-_SILENCE_S = 600.0
-"""The CLI's own bound is the run's; this one ends a connection that nobody speaks on."""
 
 _log = structlog.get_logger(__name__)
 
@@ -41,13 +38,8 @@ class Gate:
 
     async def run(self) -> None:
         """Serve until cancelled."""
-        context = httpx.create_ssl_context()
-        if extra := self._environ.get("NODE_EXTRA_CA_CERTS"):  # what the CLI would have trusted
-            context.load_verify_locations(extra)
-        limits = httpx.Limits(max_connections=None, max_keepalive_connections=64, keepalive_expiry=60.0)
-        timeout = httpx.Timeout(_SILENCE_S, connect=_CONNECT_S, pool=None)
-        async with httpx.AsyncClient(verify=context, timeout=timeout, limits=limits) as client:
-            proxy = Proxy(self._upstream, self._passes, client, self._models)
+        async with self._transport() as transport:
+            proxy = Proxy(self._upstream, self._passes, transport, self._models)
             config = uvicorn.Config(
                 proxy,
                 http="httptools",
@@ -67,6 +59,16 @@ class Gate:
                 if server.started:
                     await server.shutdown(sockets=[self._socket])
                 self.close()
+
+    def _transport(self) -> httpx.AsyncHTTPTransport:
+        """The way out that the CLI would have taken: its certificates, and the proxy of its environment."""
+        context = httpx.create_ssl_context(trust_env=False)
+        for name in ("SSL_CERT_FILE", "NODE_EXTRA_CA_CERTS"):
+            if extra := self._environ.get(name):
+                context.load_verify_locations(extra)
+        limits = httpx.Limits(max_connections=None, max_keepalive_connections=64, keepalive_expiry=60.0)
+        proxy = outward_proxy(self._upstream.url, self._environ)
+        return httpx.AsyncHTTPTransport(verify=context, limits=limits, proxy=proxy)
 
     def close(self) -> None:
         """Listen no more; `run` does this at its end."""

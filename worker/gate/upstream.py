@@ -60,6 +60,18 @@ def without_credentials(environ: Mapping[str, str]) -> dict[str, str]:
     return {name: value for name, value in environ.items() if name not in _HELD_BACK}
 
 
+def outward_proxy(url: str, environ: Mapping[str, str]) -> str | None:
+    """The HTTP proxy that `environ` names for `url`, unless it excepts its host."""
+    parts = urlsplit(url)
+    host = parts.hostname or ""
+    excepted = (environ.get("no_proxy") or environ.get("NO_PROXY") or "").split(",")
+    for each in (name.strip().lower().lstrip(".") for name in excepted):
+        if each and (each in {"*", host} or host.endswith(f".{each}")):
+            return None
+    names = (f"{parts.scheme}_proxy", f"{parts.scheme.upper()}_PROXY")
+    return next((environ[name] for name in names if environ.get(name, "").strip()), None)
+
+
 def _credential(name: str, environ: Mapping[str, str]) -> str:
     value = environ[name].strip()
     return f"Bearer {value}" if name == "ANTHROPIC_AUTH_TOKEN" else value
