@@ -83,5 +83,6 @@ def _description_of(directory: Path) -> str:
         except OSError:
             continue
         lines = (line.strip().lstrip("#").strip() for line in head.splitlines())
-        return next((line[:200] for line in lines if line), "")
+        if first := next((line for line in lines if line), ""):
+            return first[:200]
     return ""

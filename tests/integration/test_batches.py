@@ -121,6 +121,21 @@ async def test_each_line_has_its_answer_or_its_error(sdk: AsyncOpenAI, marker: s
         await sdk.batches.cancel(batch.id)
 
 
+@pytest.mark.parametrize(
+    ("endpoint", "words"),
+    [("/v1/responses", {"input": f"{say('Ok.')}"}), ("/v1/completions", {"prompt": f"{say('Ok.')}"})],
+)
+async def test_other_endpoints_have_their_own_answers(sdk: AsyncOpenAI, endpoint: Any, words: Any) -> None:
+    good = {"custom_id": "good", "method": "POST", "url": endpoint, "body": {"model": "agent", **words}}
+    bad = {**good, "custom_id": "bad", "body": {"model": "nobody", **words}}
+    file = await sdk.files.create(file=("in.jsonl", jsonl([good, bad])), purpose="batch")
+    batch = await sdk.batches.create(input_file_id=file.id, endpoint=endpoint, completion_window="24h")
+    outputs, errors = await both(sdk, await end_of(sdk, batch))
+    assert "Ok." in json.dumps(outputs["good"]["response"]["body"])
+    assert outputs["good"]["response"]["status_code"] == 200
+    assert errors["bad"]["response"]["status_code"] == 404
+
+
 async def test_an_input_that_is_wrong_fails_as_a_whole_by_line(sdk: AsyncOpenAI, marker: str) -> None:
     batch = await begin(
         sdk,
