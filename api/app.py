@@ -9,18 +9,22 @@ from typing import Any
 
 import structlog
 from litestar import Litestar, Request, Response
+from litestar.datastructures import State
 from litestar.di import Provide
 from litestar.exceptions import HTTPException
 from litestar.types import ControllerRouterHandler
 from redis.exceptions import RedisError
 
+from api.access import Access, admitted
 from api.anthropic.messages import count_tokens, create_message
+from api.asked_for import asked_for
 from api.completions_control import completion_status
 from api.conversations import Conversations
 from api.docs import docs_page, openapi_config, openapi_json, static_files
 from api.error_answers import body_of, status_of
 from api.errors import ApiError, ClientGoneError, unavailable
 from api.health import Drain, health, ready
+from api.keyring import Keyring
 from api.media.fetch import Fetcher
 from api.media.load import Media
 from api.model_list import list_models, retrieve_model
@@ -67,6 +71,8 @@ from shared.blobs import BlobError
 from shared.conversations import ConversationStore
 from shared.event_tail import EventHub
 from shared.files import Files, blobs_of
+from shared.key_import import given_keys
+from shared.keys import KeyStore
 from shared.projects import ProjectStore
 from shared.redis import connect
 from shared.registry import CachedRegistry, RegistryStore
@@ -75,9 +81,6 @@ from shared.settings import Settings
 from shared.stored import ObjectStore
 from shared.tasks import end_tasks
 from shared.transcripts import TranscriptStore
-
-_TENANT = "default"
-"""Whose everything is, as long as there are no keys."""
 
 _log = structlog.get_logger(__name__)
 
@@ -136,8 +139,12 @@ ROUTES: list[ControllerRouterHandler] = [
 
 
 def create_app(settings: Settings, drain: Drain) -> Litestar:
-    """Assemble the API; `settings.redis_url` must be set. Nothing connects before the lifespan starts."""
+    """Assemble the API; `settings.redis_url` must be set. Nothing connects before the lifespan starts.
+
+    Raises `KeyImportError` when the keys it is to take over cannot be read.
+    """
     redis = connect(settings.redis_url or "")
+    keyring = Keyring(redis, KeyStore(redis), given_keys(settings))
     hub = EventHub(redis)
     registry = CachedRegistry(RegistryStore(redis))
     runs = Runs(RunStore(redis, retention_s=settings.retention_s), hub, registry, settings)
@@ -174,6 +181,8 @@ def create_app(settings: Settings, drain: Drain) -> Litestar:
                 unattended.run(),
                 files.sweep_forever(),
                 batches.coordinator.run(),
+                keyring.run(),
+                keyring.take_over(),
             )
             tasks = [group.create_task(part) for part in parts]
             yield
@@ -186,8 +195,8 @@ def create_app(settings: Settings, drain: Drain) -> Litestar:
         route_handlers=ROUTES,
         lifespan=[lifespan],
         dependencies={
+            **asked_for(registry, settings),
             "runs": _given(runs),
-            "registry": _given(registry),
             "conversations": _given(conversations),
             "completions": _given(completions),
             "responses": _given(responses),
@@ -196,8 +205,6 @@ def create_app(settings: Settings, drain: Drain) -> Litestar:
             "projects": _given(projects),
             "files": _given(files),
             "batches": _given(batches),
-            "tenant": _given(_TENANT),
-            "settings": _given(settings),
             "drain": _given(drain),
         },
         exception_handlers={
@@ -210,6 +217,8 @@ def create_app(settings: Settings, drain: Drain) -> Litestar:
         },
         request_max_body_size=settings.max_body_bytes,
         openapi_config=openapi_config(),
+        guards=[admitted],
+        state=State({"access": Access(keyring, settings)}),
     )
 
 

@@ -8,6 +8,7 @@ from typing import Literal
 import msgspec
 from litestar import get
 
+from api.access import READ
 from api.openai.stored import completion_not_found
 from api.runs import Runs
 from shared.run_store import RunStatus
@@ -28,7 +29,7 @@ class CompletionStatus(msgspec.Struct, frozen=True, kw_only=True):
     object: Literal["chat.completion.status"] = "chat.completion.status"
 
 
-@get("/v1/chat/completions/{completion_id:str}/status", tags=_TAGS)
+@get("/v1/chat/completions/{completion_id:str}/status", tags=_TAGS, opt=READ)
 async def completion_status(completion_id: str, tenant: str, runs: Runs) -> CompletionStatus:
     """Say where a completion is, while its run's record is kept."""
     run_id, status = await _find(completion_id, tenant, runs)

@@ -7,11 +7,13 @@ from pathlib import Path
 from typing import Any
 
 import msgspec
-from litestar import MediaType, Request, Response, get
+from litestar import MediaType, Request, Response, Router, get
 from litestar.openapi import OpenAPIConfig
 from litestar.openapi.plugins import JsonRenderPlugin
+from litestar.openapi.spec import Components, SecurityScheme
 from litestar.static_files import create_static_files_router
 
+from api.access import OPEN
 from api.anthropic.errors import AnthropicError
 from api.anthropic.message import (
     BlockDelta,
@@ -67,7 +69,7 @@ _ANSWERS: dict[str, tuple[type[msgspec.Struct], Any]] = {
 """What comes of a POST that runs an agent: whole, and each event of a stream."""
 
 static_files = create_static_files_router(
-    path="/docs/static", directories=[_STATIC / "swagger-ui"], include_in_schema=False
+    path="/docs/static", directories=[_STATIC / "swagger-ui"], include_in_schema=False, opt=OPEN
 )
 
 
@@ -85,18 +87,21 @@ def openapi_config() -> OpenAPIConfig:
         version=version("backline"),
         description="Claude Code agents behind the OpenAI API.",
         path="/docs/schema",
+        openapi_router=Router(path="/docs/schema", route_handlers=[], opt=OPEN),
         render_plugins=[_Document(path="/openapi.json")],
+        components=Components(security_schemes={"key": SecurityScheme(type="http", scheme="bearer")}),
+        security=[{"key": []}],
     )
 
 
-@get("/openapi.json", include_in_schema=False, media_type=MediaType.JSON)
+@get("/openapi.json", include_in_schema=False, media_type=MediaType.JSON, opt=OPEN)
 async def openapi_json(request: Request[Any, Any, Any]) -> Response[bytes]:
     """Describe every route, as OpenAPI 3.1."""
     document = complete(request.app.openapi_schema.to_schema())
     return Response(msgspec.json.encode(document), media_type="application/json")
 
 
-@get("/docs", include_in_schema=False, media_type=MediaType.HTML)
+@get("/docs", include_in_schema=False, media_type=MediaType.HTML, opt=OPEN)
 async def docs_page() -> Response[str]:
     """Show the document, with forms to try it."""
     page = (_STATIC / "docs.html").read_text("utf-8")

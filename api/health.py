@@ -8,6 +8,7 @@ import msgspec
 from litestar import Response, get
 from redis.exceptions import RedisError
 
+from api.access import OPEN
 from shared.registry import CachedRegistry
 
 
@@ -37,13 +38,13 @@ class Readiness(msgspec.Struct, frozen=True):
     cli_versions: list[str] = []
 
 
-@get("/health", tags=["Health"])
+@get("/health", tags=["Health"], opt=OPEN)
 async def health() -> Health:
     """Answer 200 while the process lives."""
     return Health(version=version("backline"))
 
 
-@get("/ready", tags=["Health"])
+@get("/ready", tags=["Health"], opt=OPEN)
 async def ready(registry: CachedRegistry, drain: Drain) -> Response[Readiness]:
     """Answer 200 when Redis answers and a live worker serves an agent, else 503 with the reason."""
     if drain.has_begun:

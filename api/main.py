@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import asyncio
 import math
 from types import FrameType
 
 import uvicorn
 
 from api.app import create_app
+from api.exposure import OpenToAllError, require_keys
 from api.health import Drain
 from api.origin import without_foreign_pages
 from api.request_ids import with_request_id
+from shared.key_import import KeyImportError
 from shared.settings import Settings
 from shared.telemetry import configure_logs
 
@@ -28,8 +31,13 @@ def serve(settings: Settings) -> None:
     if settings.redis_url is None:
         raise ApiStartError("The API needs a Redis: --redis-url URL.")
     drain = Drain()
+    try:
+        asyncio.run(require_keys(settings))
+        app = create_app(settings, drain)
+    except (KeyImportError, OpenToAllError) as error:
+        raise ApiStartError(str(error)) from error
     config = uvicorn.Config(
-        with_request_id(without_foreign_pages(create_app(settings, drain), settings)),
+        with_request_id(without_foreign_pages(app, settings)),
         host=settings.host,
         port=settings.port,
         loop="uvloop",

@@ -22,7 +22,7 @@ _FOREIGN = frozenset({"cross-site", "same-site"})
 
 def without_foreign_pages(app: ASGIApp, settings: Settings) -> ASGIApp:
     """Wrap `app`: 403 for hosts and origins that the settings do not name."""
-    hosts = frozenset(settings.allowed_hosts) | (_LOOPBACK if _is_loopback(settings.host) else frozenset())
+    hosts = frozenset(settings.allowed_hosts) | (_LOOPBACK if is_loopback(settings.host) else frozenset())
 
     async def guarded(scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != ScopeType.HTTP:
@@ -69,7 +69,8 @@ def _name_of(host: str) -> str:
         return ""
 
 
-def _is_loopback(host: str) -> bool:
+def is_loopback(host: str) -> bool:
+    """Whether only this machine reaches an address."""
     try:
         return host == "localhost" or ipaddress.ip_address(host).is_loopback
     except ValueError:

@@ -7,6 +7,7 @@ from typing import Annotated, Any, Literal
 import msgspec
 from litestar import Request, delete, get, post
 
+from api.access import READ, RUN
 from api.decode import decode_body
 from api.errors import ApiError
 from api.models import choose
@@ -45,7 +46,7 @@ class Project(msgspec.Struct, frozen=True, kw_only=True):
     object: Literal["project"] = "project"
 
 
-@get("/v1/projects", tags=_TAGS)
+@get("/v1/projects", tags=_TAGS, opt=READ)
 async def list_projects(
     tenant: str,
     projects: Projects,
@@ -72,7 +73,7 @@ async def list_projects(
     return page_of(data, [project.id for project in data], has_more=has_more)
 
 
-@post("/v1/projects", status_code=200, tags=_TAGS)
+@post("/v1/projects", status_code=200, tags=_TAGS, opt=RUN)
 async def create_project(
     request: Request[Any, Any, Any], tenant: str, projects: Projects, registry: CachedRegistry
 ) -> Project:
@@ -87,7 +88,7 @@ async def create_project(
     return _project(made, (await registry.look()).agents.get(made.agent))
 
 
-@get("/v1/projects/{project_id:str}", tags=_TAGS)
+@get("/v1/projects/{project_id:str}", tags=_TAGS, opt=READ)
 async def retrieve_project(
     project_id: str, tenant: str, projects: Projects, registry: CachedRegistry
 ) -> Project:
@@ -99,7 +100,7 @@ async def retrieve_project(
     return _project(record, known.agents.get(record.agent))
 
 
-@delete("/v1/projects/{project_id:str}", status_code=200, tags=_TAGS)
+@delete("/v1/projects/{project_id:str}", status_code=200, tags=_TAGS, opt=RUN)
 async def delete_project(
     project_id: str, tenant: str, projects: Projects, registry: CachedRegistry
 ) -> Deleted:

@@ -9,6 +9,7 @@ from litestar import Request, delete, get, post
 from litestar.params import Parameter
 from msgspec import UNSET, UnsetType
 
+from api.access import READ, RUN
 from api.conversations import Conversations
 from api.decode import decode_body
 from api.openai.conversations import CreateConversation, begin, wants_tools
@@ -70,7 +71,7 @@ class SessionStats(msgspec.Struct, frozen=True, kw_only=True):
     object: Literal["session.stats"] = "session.stats"
 
 
-@get("/v1/sessions", tags=_TAGS)
+@get("/v1/sessions", tags=_TAGS, opt=READ)
 async def list_sessions(
     tenant: str,
     conversations: Conversations,
@@ -85,7 +86,7 @@ async def list_sessions(
     return page_of(data, [record.id for record in page.records], has_more=page.has_more)
 
 
-@post("/v1/sessions", status_code=200, tags=_TAGS)
+@post("/v1/sessions", status_code=200, tags=_TAGS, opt=RUN)
 async def create_session(
     request: Request[Any, Any, Any],
     tenant: str,
@@ -99,7 +100,7 @@ async def create_session(
     return _session(await begin(wish, tenant, conversations, registry, settings))
 
 
-@get("/v1/sessions/stats", tags=_TAGS)
+@get("/v1/sessions/stats", tags=_TAGS, opt=READ)
 async def session_stats(tenant: str, conversations: Conversations, registry: CachedRegistry) -> SessionStats:
     """Sum up the stored sessions, and the live ones that workers announce."""
     tallies, count = await conversations.tally(tenant)
@@ -116,7 +117,7 @@ async def session_stats(tenant: str, conversations: Conversations, registry: Cac
     )
 
 
-@get("/v1/sessions/{session_id:str}", tags=_TAGS)
+@get("/v1/sessions/{session_id:str}", tags=_TAGS, opt=READ)
 async def retrieve_session(
     request: Request[Any, Any, Any],
     session_id: str,
@@ -132,7 +133,7 @@ async def retrieve_session(
     return msgspec.structs.replace(_session(record), messages=items, is_live=is_live)
 
 
-@delete("/v1/sessions/{session_id:str}", status_code=200, tags=_TAGS)
+@delete("/v1/sessions/{session_id:str}", status_code=200, tags=_TAGS, opt=RUN)
 async def delete_session(session_id: str, tenant: str, conversations: Conversations) -> Deleted:
     """Delete a session with its transcript and its conversation, and end the process that holds it."""
     await conversations.delete_session(tenant, await conversations.session(tenant, session_id))

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 _PYTHON = """\
 from openai import OpenAI
 
-client = OpenAI(base_url="{base}", api_key="unused")
+client = OpenAI(base_url="{base}", api_key={key})
 reply = client.chat.completions.create(
     model="{model}",
     messages=[{{"role": "user", "content": "Hello! What can you do?"}}],
@@ -31,7 +31,7 @@ def base_url(host: str, port: int) -> str:
     return f"http://{reachable}:{port}"
 
 
-def curl_example(url: str, model: str) -> str:
+def curl_example(url: str, model: str, *, needs_key: bool = False) -> str:
     """Return a curl command that streams a reply from `model`; it can be pasted into a shell."""
     body = {
         "model": model,
@@ -41,16 +41,26 @@ def curl_example(url: str, model: str) -> str:
     return (
         f"curl -N {url}/v1/chat/completions \\\n"
         "  -H 'Content-Type: application/json' \\\n"
-        f"  -d {shlex.quote(json.dumps(body))}"
+        + ('  -H "Authorization: Bearer $BACKLINE_KEY" \\\n' if needs_key else "")
+        + f"  -d {shlex.quote(json.dumps(body))}"
     )
 
 
-def python_example(url: str, model: str) -> str:
+def python_example(url: str, model: str, *, needs_key: bool = False) -> str:
     """Return a Python program that asks `model` through the official SDK."""
-    return _PYTHON.format(base=f"{url}/v1", model=model)
+    key = 'os.environ["BACKLINE_KEY"]' if needs_key else '"unused"'
+    program = _PYTHON.format(base=f"{url}/v1", model=model, key=key)
+    return f"import os\n\n{program}" if needs_key else program
 
 
-def print_banner(url: str, models: Sequence[str], *, demo: bool, console: Console | None = None) -> None:
+def print_banner(
+    url: str,
+    models: Sequence[str],
+    *,
+    demo: bool,
+    needs_key: bool = False,
+    console: Console | None = None,
+) -> None:
     """Print where everything is, and two examples: at the margin and unboxed, so that they can be pasted."""
     out = console or Console(highlight=False)
 
@@ -68,9 +78,11 @@ def print_banner(url: str, models: Sequence[str], *, demo: bool, console: Consol
             "yellow",
         )
         say("Serve your own agent with: make up AGENT=path/to/agent", "yellow")
+    if needs_key:
+        say("Requests need a key: backline keys create --name me, then export BACKLINE_KEY=…", "yellow")
     if models:
         say("\nTry it with curl:\n", "dim")
-        say(curl_example(url, models[0]))
+        say(curl_example(url, models[0], needs_key=needs_key))
         say("\nor Python (pip install openai):\n", "dim")
-        say(python_example(url, models[0]))
+        say(python_example(url, models[0], needs_key=needs_key))
     say("\nCtrl-C stops everything.\n", "dim")

@@ -41,12 +41,17 @@ async def get(url: str) -> Answer:
 
 
 async def models(url: str) -> list[str]:
-    """Return the model names that the API at `url` lists, agents first as it lists them."""
-    answer = await get(f"{url}/v1/models")
+    """Return the agents that the API at `url` serves; no key is needed to ask for them."""
+    answer = await get(f"{url}/ready")
     try:
-        return [str(model["id"]) for model in json.loads(answer.body)["data"]]
+        return [str(name) for name in json.loads(answer.body)["agents"]]
     except (ValueError, KeyError, TypeError):
         return []
+
+
+async def needs_key(url: str) -> bool:
+    """Whether the API at `url` wants a key."""
+    return (await get(f"{url}/v1/models")).status == 401
 
 
 def _get(url: str) -> Answer:

@@ -76,6 +76,9 @@ def demo(loaded: Loaded) -> None:
             default_agent=None,
             permission_mode="dontAsk",
             pass_env=(),
+            auth="off",
+            api_keys=None,
+            api_keys_file=None,
             port=choose_port(asked.host, asked.port, asked=loaded.asked("port")),
         )
         environ = without_credentials(without_settings(loaded.environ))
@@ -102,12 +105,14 @@ async def _start(mates: Crew, settings: Settings, environ: Mapping[str, str], *,
         }
     if demo or is_loopback(settings.host):  # one person's machine; the worker's log says so
         settings = msgspec.structs.replace(settings, allow_root=True)
+    keyless = msgspec.structs.replace(settings, api_keys=None, api_keys_file=None)
     for name, variables in (("worker", worker_environ), ("api", without_credentials(environ))):
-        launch = _launch(mates, settings, name, variables, "cli.main", name)
+        given = settings if name == "api" else keyless  # what a worker has, its agents' tools may find
+        launch = _launch(mates, given, name, variables, "cli.main", name)
         await mates.start(msgspec.structs.replace(launch, pass_fds=(*launch.pass_fds, *hold)))
     url = base_url(settings.host, settings.port)
     await _until_ready(mates, url)
-    print_banner(url, await probe.models(url), demo=demo)
+    print_banner(url, await probe.models(url), demo=demo, needs_key=await probe.needs_key(url))
 
 
 async def _start_redis(mates: Crew, settings: Settings) -> tuple[Settings, tuple[int, ...]]:

@@ -20,6 +20,16 @@ OPEN_BATCHES = "backline:open-batches"
 AGENTS = "backline:agents"
 """Hash of agent name to the record last announced, kept a week after the last worker left."""
 
+KEYS = "backline:keys"
+"""Hash of key id to the key's record (`shared.keys`); kept until an operator deletes it."""
+KEY_HASHES = "backline:key-hashes"
+"""Hash of a secret's SHA-256 to the id of the key it opens; kept as long as the secret is good."""
+KEY_USES = "backline:key-uses"
+"""Hash of key id to when the key was last used (ms, Redis clock)."""
+KEY_CHANGES = "backline:key-changes"
+"""Channel that says which key has changed."""
+KEY_USES_TTL_MS = 400 * 24 * 3_600_000
+
 LEASE_MS = 8_000
 """A worker silent for this long has lost its runs."""
 AFFINITY_MS = 150

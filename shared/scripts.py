@@ -23,6 +23,8 @@ _NAMES = (
     "finish",
     "items_add",
     "items_rewrite",
+    "key_find",
+    "key_put",
     "object_put",
     "project_create",
     "project_delete",

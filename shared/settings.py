@@ -13,6 +13,7 @@ from platformdirs import user_data_path
 Port = Annotated[int, Meta(ge=1, le=65535)]
 Seconds = Annotated[float, Meta(gt=0)]
 Count = Annotated[int, Meta(ge=1)]
+ClientRight = Literal["mcp_config", "permissions"]
 
 
 class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -57,7 +58,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     """Models that the credential proxy lets agents call; unset: any."""
     client_roots: tuple[Path, ...] = ()
     """Directories in which a request may choose its working directory and additional ones."""
-    client_may: tuple[Literal["mcp_config", "permissions"], ...] = ()
+    client_may: tuple[ClientRight, ...] = ()
     """What a request may widen: bring MCP servers of its own, choose a freer permission mode."""
     pass_env: tuple[str, ...] = ()
     """Names of environment variables agents may see, beside the allow-list."""
@@ -139,6 +140,16 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     """How long a response is kept that a client has not asked to forget."""
     drain_timeout_s: Seconds = 30.0
     """How long a stopping process lets its runs or streams finish."""
+
+    # Keys
+    auth: Literal["auto", "on", "off"] = "auto"
+    """Whether requests need a key: `auto` is on once there is one, and on any address but loopback."""
+    api_keys: str | None = None
+    """Keys that the API takes over at its start: a list with commas, or JSON (keys.md)."""
+    api_keys_file: Path | None = None
+    """The same in a file; unset: `api_keys.json` in the working directory, if it is there."""
+    keys_in_requests: bool = False
+    """Whether a key may stand in the query or the body (`api_key`), for clients that can send no header."""
 
     # Logs
     log_level: Literal["debug", "info", "warning", "error"] = "info"

@@ -24,6 +24,10 @@ if TYPE_CHECKING:
 PREFIX = "BACKLINE_"
 CONFIG = "BACKLINE_CONFIG"
 """Path of the TOML file, when it is not `backline.toml` in the working directory."""
+KEY_FILE = "api_keys.json"
+"""Read for `api_keys_file` when nobody gives that and this is in the working directory."""
+_ALIASES = {"REDIS_URL": "redis_url", "API_KEYS": "api_keys"}
+"""Names that others use too."""
 DEFAULT = "default"
 """The origin of a setting that nobody gave."""
 
@@ -72,6 +76,7 @@ def load_settings(flags: Mapping[str, object], environ: Mapping[str, str], cwd: 
         _from_environment(environ, origin=None),
         _from_environment(dotenv, origin=cwd / ".env"),
         _from_toml(_toml_path(merged, cwd)),
+        _from_key_file(cwd / KEY_FILE),
     )
     chosen: dict[str, _Given] = {}
     for source in sources:
@@ -93,7 +98,7 @@ def to_environment(settings: Settings) -> dict[str, str]:
 def without_settings(environ: Mapping[str, str]) -> dict[str, str]:
     """Return `environ` less every variable that Backline itself reads."""
     return {
-        name: value for name, value in environ.items() if not name.startswith(PREFIX) and name != "REDIS_URL"
+        name: value for name, value in environ.items() if not name.startswith(PREFIX) and name not in _ALIASES
     }
 
 
@@ -117,8 +122,9 @@ def _from_environment(environ: Mapping[str, str], origin: Path | None) -> Iterat
             raise SettingsError(_unknown("variable", name, str(origin or "the environment"), known, PREFIX))
         if environ[name].strip():
             yield given(field, name)
-    if environ.get("REDIS_URL", "").strip():
-        yield given("redis_url", "REDIS_URL")
+    for name, field in _ALIASES.items():
+        if environ.get(name, "").strip():
+            yield given(field, name)
 
 
 def _read_dotenv(path: Path) -> dict[str, str]:
@@ -155,6 +161,11 @@ def _from_toml(path: Path | None) -> Iterator[_Given]:
             raise SettingsError(_unknown("setting", field, str(path), _TYPES))
         if value not in ("", []):
             yield _Given(field, field, str(path), value, from_text=False)
+
+
+def _from_key_file(path: Path) -> Iterator[_Given]:
+    if path.is_file():
+        yield _Given("api_keys_file", KEY_FILE, str(path), str(path), from_text=True)
 
 
 def _convert(given: _Given, cwd: Path) -> object:

@@ -85,6 +85,8 @@ def _is_redis_url(url: str) -> bool:
 
 
 def _shown(field: str, raw: object) -> str:
+    if field == "api_keys":
+        return "'…'"
     if field == "redis_url" and "@" in str(raw):
         return f"'…@{str(raw).rpartition('@')[2]}'"  # what stands before the @ may be a password
     return repr(raw)

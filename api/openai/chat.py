@@ -11,6 +11,7 @@ from litestar import Request, Response, post
 from litestar.response import Stream
 from redis.exceptions import RedisError
 
+from api.access import RUN
 from api.answering import stream, whole
 from api.backline import run_headers
 from api.choices import Choices
@@ -58,7 +59,7 @@ class Asked(NamedTuple):
     tools: Tools
 
 
-@post("/v1/chat/completions", status_code=200, tags=["OpenAI"])
+@post("/v1/chat/completions", status_code=200, tags=["OpenAI"], opt=RUN)
 async def create_chat_completion(
     request: Request[Any, Any, Any],
     tenant: str,

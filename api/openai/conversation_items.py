@@ -7,6 +7,7 @@ from typing import Any
 import msgspec
 from litestar import Request, delete, get, post
 
+from api.access import READ, RUN
 from api.conversations import Conversations, unknown_place
 from api.decode import decode_body
 from api.errors import ApiError
@@ -25,7 +26,7 @@ class CreateItems(msgspec.Struct, frozen=True, kw_only=True):
     items: list[dict[str, Any]]
 
 
-@post("/v1/conversations/{conversation_id:str}/items", status_code=200, tags=_TAGS)
+@post("/v1/conversations/{conversation_id:str}/items", status_code=200, tags=_TAGS, opt=RUN)
 async def create_items(
     request: Request[Any, Any, Any], conversation_id: str, tenant: str, conversations: Conversations
 ) -> ObjectList[Item]:
@@ -40,7 +41,7 @@ async def create_items(
     return page_of(items, [item.id for item in items], has_more=False)
 
 
-@get("/v1/conversations/{conversation_id:str}/items", tags=_TAGS)
+@get("/v1/conversations/{conversation_id:str}/items", tags=_TAGS, opt=READ)
 async def list_items(
     request: Request[Any, Any, Any],
     conversation_id: str,
@@ -63,7 +64,7 @@ async def list_items(
     return page_of(items[start:end], ids[start:end], has_more=end < len(ids))
 
 
-@get("/v1/conversations/{conversation_id:str}/items/{item_id:str}", tags=_TAGS)
+@get("/v1/conversations/{conversation_id:str}/items/{item_id:str}", tags=_TAGS, opt=READ)
 async def retrieve_item(
     request: Request[Any, Any, Any],
     conversation_id: str,
@@ -80,7 +81,7 @@ async def retrieve_item(
     raise _item_not_found(item_id)
 
 
-@delete("/v1/conversations/{conversation_id:str}/items/{item_id:str}", status_code=200, tags=_TAGS)
+@delete("/v1/conversations/{conversation_id:str}/items/{item_id:str}", status_code=200, tags=_TAGS, opt=RUN)
 async def delete_item(
     conversation_id: str, item_id: str, tenant: str, conversations: Conversations
 ) -> Conversation:

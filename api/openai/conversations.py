@@ -7,6 +7,7 @@ from typing import Any, Literal
 import msgspec
 from litestar import Request, delete, get, post
 
+from api.access import READ, RUN
 from api.conversations import Conversations
 from api.decode import decode_body
 from api.models import Choice, choose
@@ -59,7 +60,7 @@ class Conversation(msgspec.Struct, frozen=True, kw_only=True):
     object: Literal["conversation"] = "conversation"
 
 
-@post("/v1/conversations", status_code=200, tags=_TAGS)
+@post("/v1/conversations", status_code=200, tags=_TAGS, opt=RUN)
 async def create_conversation(
     request: Request[Any, Any, Any],
     tenant: str,
@@ -76,7 +77,7 @@ async def create_conversation(
     return conversation_of(record)
 
 
-@get("/v1/conversations", tags=_TAGS)
+@get("/v1/conversations", tags=_TAGS, opt=READ)
 async def list_conversations(
     tenant: str,
     conversations: Conversations,
@@ -90,7 +91,7 @@ async def list_conversations(
     return page_of(data, [record.id for record in page.records], has_more=page.has_more)
 
 
-@get("/v1/conversations/{conversation_id:str}", tags=_TAGS)
+@get("/v1/conversations/{conversation_id:str}", tags=_TAGS, opt=READ)
 async def retrieve_conversation(
     conversation_id: str, tenant: str, conversations: Conversations
 ) -> Conversation:
@@ -98,7 +99,7 @@ async def retrieve_conversation(
     return conversation_of(await conversations.conversation(tenant, conversation_id))
 
 
-@post("/v1/conversations/{conversation_id:str}", status_code=200, tags=_TAGS)
+@post("/v1/conversations/{conversation_id:str}", status_code=200, tags=_TAGS, opt=RUN)
 async def update_conversation(
     request: Request[Any, Any, Any], conversation_id: str, tenant: str, conversations: Conversations
 ) -> Conversation:
@@ -108,7 +109,7 @@ async def update_conversation(
     return conversation_of(await conversations.set_metadata(tenant, conversation_id, metadata))
 
 
-@delete("/v1/conversations/{conversation_id:str}", status_code=200, tags=_TAGS)
+@delete("/v1/conversations/{conversation_id:str}", status_code=200, tags=_TAGS, opt=RUN)
 async def delete_conversation(conversation_id: str, tenant: str, conversations: Conversations) -> Deleted:
     """Delete a conversation with its transcript, and end the process that holds it."""
     record = await conversations.conversation(tenant, conversation_id)

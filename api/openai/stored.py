@@ -9,6 +9,7 @@ import msgspec
 from litestar import Request, delete, get, post
 from msgspec import UNSET, UnsetType
 
+from api.access import READ, RUN
 from api.conversations import unknown_place
 from api.decode import decode_body
 from api.errors import ApiError
@@ -52,7 +53,7 @@ class StoredMessage(msgspec.Struct, frozen=True, kw_only=True):
 Completions = ObjectStore[StoredCompletion]
 
 
-@get("/v1/chat/completions", tags=_TAGS)
+@get("/v1/chat/completions", tags=_TAGS, opt=READ)
 async def list_completions(
     request: Request[Any, Any, Any],
     tenant: str,
@@ -81,13 +82,13 @@ async def list_completions(
     return page_of(data, [one.id for one in data], has_more=len(found) > limit)
 
 
-@get("/v1/chat/completions/{completion_id:str}", tags=_TAGS)
+@get("/v1/chat/completions/{completion_id:str}", tags=_TAGS, opt=READ)
 async def retrieve_completion(completion_id: str, tenant: str, completions: Completions) -> ChatCompletion:
     """Show a stored completion."""
     return (await _find(completion_id, tenant, completions)).completion
 
 
-@post("/v1/chat/completions/{completion_id:str}", status_code=200, tags=_TAGS)
+@post("/v1/chat/completions/{completion_id:str}", status_code=200, tags=_TAGS, opt=RUN)
 async def update_completion(
     completion_id: str, request: Request[Any, Any, Any], tenant: str, completions: Completions
 ) -> ChatCompletion:
@@ -101,7 +102,7 @@ async def update_completion(
     return completion
 
 
-@delete("/v1/chat/completions/{completion_id:str}", status_code=200, tags=_TAGS)
+@delete("/v1/chat/completions/{completion_id:str}", status_code=200, tags=_TAGS, opt=RUN)
 async def delete_completion(completion_id: str, tenant: str, runs: Runs, completions: Completions) -> Deleted:
     """Stop a completion that is running, delete one that is stored."""
     match = _ID.fullmatch(completion_id)
@@ -113,7 +114,7 @@ async def delete_completion(completion_id: str, tenant: str, runs: Runs, complet
     return Deleted(completion_id, "chat.completion.deleted", deleted=is_deleted or is_stopped)
 
 
-@get("/v1/chat/completions/{completion_id:str}/messages", tags=_TAGS)
+@get("/v1/chat/completions/{completion_id:str}/messages", tags=_TAGS, opt=READ)
 async def list_messages(
     completion_id: str,
     tenant: str,

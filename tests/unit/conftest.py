@@ -9,6 +9,7 @@ import pytest
 import uvloop
 from arq.connections import ArqRedis
 
+from shared import redis_keys as keys
 from shared.redis import connect
 from shared.run_store import RunStore
 from tests.unit.support import Valkey
@@ -51,11 +52,12 @@ def durable_valkey() -> Iterator[Valkey]:
 
 @pytest.fixture
 async def redis(valkey: Valkey) -> AsyncIterator[ArqRedis]:
-    """An empty server. Afterwards every key but the queues must have a time to live."""
+    """An empty server. Afterwards all but queues and API keys must have a time to live."""
     client = connect(valkey.url)
     await client.flushall()
     yield client
     names = [name async for name in client.scan_iter() if not name.startswith(b"backline:queue:")]
+    names = [name for name in names if name.decode() not in {keys.KEYS, keys.KEY_HASHES}]
     immortal = [name for name in names if await client.pttl(name) == -1]
     await client.aclose()
     assert not immortal, "keys without a time to live"

@@ -98,3 +98,11 @@ def request(agent: str = "a", text: str = "Hello.") -> RunRequest:
 
 async def submit(store: RunStore, run_id: str, agent: str = "a", *, limit: int = 1000) -> None:
     await store.submit(run_id, request(agent), queue_limit=limit, ttl_s=60)
+
+
+async def until(fact: Callable[[], Coroutine[Any, Any, bool]], what: str, within_s: float = 15.0) -> None:
+    """Wait for a fact that has to be asked for; bounded."""
+    deadline = time.monotonic() + within_s
+    while not await fact():
+        assert time.monotonic() < deadline, f"not within {within_s:g} s: {what}"
+        await asyncio.sleep(0.02)

@@ -1,0 +1,122 @@
+"""What a request needs to be let in: each route says it, one guard looks at it.
+
+A route that says nothing needs `admin`. A route says it with `opt=RUN` and the like.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Final, Literal, cast, get_args
+
+import msgspec
+from litestar.connection import ASGIConnection
+from litestar.handlers.base import BaseRouteHandler
+
+from api.errors import ApiError
+from api.keyring import Keyring
+from api.origin import is_loopback
+from api.principal import ANYONE, Principal, principal_of, secret_in
+from api.throttle import Throttle
+from shared.keys import Scope
+from shared.settings import Settings
+
+Need = Literal["open", "any", "run", "read", "admin"]
+"""`open`: no key; `any`: a key; the others: a key with this scope."""
+NEEDS: Final = "needs"
+
+OPEN: Final[dict[str, Need]] = {NEEDS: "open"}
+ANY_KEY: Final[dict[str, Need]] = {NEEDS: "any"}
+RUN: Final[dict[str, Need]] = {NEEDS: "run"}
+READ: Final[dict[str, Need]] = {NEEDS: "read"}
+ADMIN: Final[dict[str, Need]] = {NEEDS: "admin"}
+
+_HOW = "Send it as 'Authorization: Bearer KEY'."
+
+
+class UnauthorizedError(ApiError):
+    """401 as OpenAI says it; a key that was sent is not repeated."""
+
+    def __init__(self, message: str) -> None:
+        super().__init__(401, message, code="invalid_api_key", is_retryable=False)
+
+    @property
+    def headers(self) -> dict[str, str]:
+        """How to come in, beside the rest (RFC 9110)."""
+        return {**super().headers, "www-authenticate": "Bearer"}
+
+
+class Access:
+    """Decides who a request is from, and whether it may do what its route does."""
+
+    def __init__(self, keyring: Keyring, settings: Settings) -> None:
+        self._keyring = keyring
+        self._settings = settings
+        self._throttle = Throttle()
+        self._is_always_on = settings.auth == "on" or not is_loopback(settings.host)
+
+    async def admit(self, connection: ASGIConnection[Any, Any, Any, Any], need: Need) -> Principal:
+        """The principal of a request; raises `ApiError` 401, 403 or 429."""
+        if need == "open" or not await self._is_on():
+            return ANYONE
+        principal = await self._authenticate(connection)
+        if need in get_args(Scope) and need not in principal.scopes:
+            raise ApiError(
+                403,
+                f"This API key has not the scope '{need}' that the request needs.",
+                type="permission_error",
+                code="insufficient_permissions",
+                is_retryable=False,
+            )
+        return principal
+
+    async def _is_on(self) -> bool:
+        if self._is_always_on or self._settings.auth == "off":
+            return self._is_always_on
+        return await self._keyring.has_keys()
+
+    async def _authenticate(self, connection: ASGIConnection[Any, Any, Any, Any]) -> Principal:
+        secret = await secret_in(connection, with_query_and_body=self._settings.keys_in_requests)
+        if secret is None:
+            raise UnauthorizedError(f"You did not provide an API key. {_HOW}")
+        address = connection.client.host if connection.client is not None else ""
+        wait_s = self._throttle.wait_s(address)
+        if wait_s and not self._keyring.has_met(secret):
+            raise _guessing(wait_s)
+        record = await self._keyring.find(secret)
+        if record is None:
+            self._throttle.note(address)
+            raise UnauthorizedError(f"Incorrect API key provided. {_HOW}")
+        return principal_of(record)
+
+
+async def admitted(connection: ASGIConnection[Any, Any, Any, Any], handler: BaseRouteHandler) -> None:
+    """The guard of every route: puts the principal where `principal_in` finds it."""
+    access = cast("Access", connection.app.state.access)
+    need = cast("Need", handler.opt.get(NEEDS, "admin"))
+    connection.state.principal = await access.admit(connection, need)
+
+
+def principal_in(state: Any) -> Principal:
+    """The principal that the guard has let in."""
+    return cast("Principal", state.principal)
+
+
+def settings_for(principal: Principal, settings: Settings) -> Settings:
+    """The settings for a principal: its rights widen `client_may`, its agents bound the default."""
+    may = tuple(dict.fromkeys((*settings.client_may, *principal.rights)))
+    default = settings.default_agent
+    if default is not None and not principal.may_use(default):
+        default = None
+    if may == settings.client_may and default == settings.default_agent:
+        return settings
+    return msgspec.structs.replace(settings, client_may=may, default_agent=default)
+
+
+def _guessing(wait_s: float) -> ApiError:
+    return ApiError(
+        429,
+        "Too many requests with wrong API keys came from this address.",
+        type="rate_limit_error",
+        code="rate_limit_exceeded",
+        retry_after_s=wait_s,
+        is_retryable=False,
+    )
