@@ -62,6 +62,7 @@ from api.openai.stored import (
     update_completion,
 )
 from api.projects import create_project, delete_project, list_projects, retrieve_project
+from api.rates import add_rate_headers
 from api.runs import Runs
 from api.sessions import create_session, delete_session, list_sessions, retrieve_session, session_stats
 from api.unattended import Unattended
@@ -195,8 +196,7 @@ def create_app(settings: Settings, drain: Drain) -> Litestar:
         route_handlers=ROUTES,
         lifespan=[lifespan],
         dependencies={
-            **asked_for(registry, settings),
-            "runs": _given(runs),
+            **asked_for(runs, registry, settings),
             "conversations": _given(conversations),
             "completions": _given(completions),
             "responses": _given(responses),
@@ -218,6 +218,7 @@ def create_app(settings: Settings, drain: Drain) -> Litestar:
         request_max_body_size=settings.max_body_bytes,
         openapi_config=openapi_config(),
         guards=[admitted],
+        before_send=[add_rate_headers],
         state=State({"access": Access(keyring, settings)}),
     )
 

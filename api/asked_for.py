@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, cast
 
 from litestar import Request
 from litestar.di import Provide
@@ -11,18 +11,23 @@ from litestar.di import Provide
 from api.access import principal_in, settings_for
 from api.agents_allowed import registry_for
 from api.principal import Principal
+from api.rates import Caller
+from api.runs import Runs
 from shared.registry import CachedRegistry
 from shared.settings import Settings
 
 
-def asked_for(registry: CachedRegistry, settings: Settings) -> dict[str, Provide]:
-    """The dependencies `principal`, `tenant`, `registry` and `settings`."""
+def asked_for(runs: Runs, registry: CachedRegistry, settings: Settings) -> dict[str, Provide]:
+    """The dependencies `principal`, `tenant`, `runs`, `registry` and `settings`."""
 
     def principal_of(request: Request[Any, Any, Any]) -> Principal:
         return principal_in(request.state)
 
     def tenant_of(principal: Principal) -> str:
         return principal.tenant
+
+    def runs_of(request: Request[Any, Any, Any], principal: Principal) -> Runs:
+        return runs.on_behalf_of(Caller(principal, cast("dict[str, Any]", request.scope)))
 
     def registry_of(principal: Principal) -> CachedRegistry:
         return registry_for(principal, registry)
@@ -33,6 +38,7 @@ def asked_for(registry: CachedRegistry, settings: Settings) -> dict[str, Provide
     made: dict[str, Callable[..., object]] = {
         "principal": principal_of,
         "tenant": tenant_of,
+        "runs": runs_of,
         "registry": registry_of,
         "settings": settings_of,
     }

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import copy
 import time
 from collections.abc import AsyncGenerator
 from contextlib import aclosing, suppress
@@ -12,6 +13,10 @@ import structlog
 from redis.exceptions import RedisError
 
 from api.errors import ApiError, project_unavailable
+from api.models import unknown_model
+from api.principal import ANYONE
+from api.rates import Caller, beyond_limit
+from shared.accounts import LimitReachedError, Standing
 from shared.event_tail import EventHub
 from shared.prefix import prefix_of
 from shared.registry import CachedRegistry
@@ -61,15 +66,26 @@ class Runs:
         self._registry = registry
         self._settings = settings
         self._abandoned: asyncio.Queue[AcceptedRun] = asyncio.Queue()
+        self._caller: Caller | None = None
+
+    def on_behalf_of(self, caller: Caller) -> Runs:
+        """The same runs; what is submitted here counts for the caller's key, and only uses its agents."""
+        view = copy.copy(self)
+        view._caller = caller  # noqa: SLF001 - one of us
+        return view
 
     async def submit(
         self, request: RunRequest, *, run_id: str | None = None, wait_s: float | None = None
     ) -> AcceptedRun:
-        """Queue a run; raises `ApiError` when no worker serves its agent or the queue is full.
+        """Queue a run; raises `ApiError` when no worker serves its agent, a queue is full or a limit met.
 
         With a `run_id` of its own, doing so again changes nothing. `wait_s` is how long it may wait, and can
         be read after its end, in seconds, if that is not the usual.
         """
+        principal = self._caller.principal if self._caller is not None else ANYONE
+        if not principal.may_use(request.agent):
+            raise unknown_model(request.agent)
+        request = msgspec.structs.replace(request, key=principal.key or request.key)
         await self._require_worker(request)
         run_id = run_id or new_run_id()
         ttl_s = wait_s if wait_s is not None else self._settings.queue_timeout_s
@@ -78,8 +94,17 @@ class Runs:
             if request.history and not request.session and not request.is_batch:
                 request = msgspec.structs.replace(request, prefix=prefix_of(request))
             submitted = await self._store.submit(
-                run_id, request, queue_limit=self._settings.queue_limit, ttl_s=ttl_s, keep_s=wait_s
+                run_id,
+                request,
+                queue_limit=self._settings.queue_limit,
+                ttl_s=ttl_s,
+                keep_s=wait_s,
+                limits=principal.limits,
             )
+            self._tell(submitted.standing)
+        except LimitReachedError as error:
+            self._tell(error.standing)
+            raise beyond_limit(error, principal.limits) from error
         except (OverflowError, RecursionError) as error:
             said = "A number in the request is too large, or its nesting too deep."
             raise ApiError(400, said, param="messages", code="invalid_value") from error
@@ -92,7 +117,9 @@ class Runs:
                 retry_after_s=_RETRY_WHEN_FULL_S,
                 is_retryable=True,
             ) from error
-        _log.info("run_submitted", run_id=run_id, agent=request.agent, waiting=submitted.waiting)
+        _log.info(
+            "run_submitted", run_id=run_id, agent=request.agent, waiting=submitted.waiting, key=principal.key
+        )
         return AcceptedRun(
             id=run_id,
             agent=request.agent,
@@ -168,6 +195,10 @@ class Runs:
         with suppress(TimeoutError):
             async with asyncio.timeout(_SETTLE_S):
                 await self._abandoned.join()
+
+    def _tell(self, standing: Standing | None) -> None:
+        if self._caller is not None:
+            self._caller.note(standing)
 
     async def _stop(self, run: AcceptedRun, event: TerminalEvent) -> None:
         reason = event.reason if isinstance(event, RunCancelled) else "stopped"

@@ -183,6 +183,19 @@ def batch_flight(owned_by: str, batch_id: str) -> str:
     return f"backline:batch-flight:{owned_by}:{batch_id}"
 
 
+def account(key_id: str) -> str:
+    """Hash: what an API key's runs have used of its minute, day and month (`shared.accounts`).
+
+    With `:runs` and `:waiting` after it, sorted sets of its runs that are not over, and not begun.
+    """
+    return f"backline:account:{key_id}"
+
+
+def usage(day: str) -> str:
+    """Hash: what was used on a day (`2026-01-31`, UTC) by key and agent, or in `total`."""
+    return f"backline:usage:{day}"
+
+
 def owner(tenant: str) -> str:
     """A tenant as part of a name: of fixed length, and telling nothing."""
     return hashlib.sha256(tenant.encode()).hexdigest()[:16]

@@ -9,6 +9,8 @@ from arq.connections import ArqRedis
 from arq.jobs import serialize_job
 
 from shared import redis_keys as keys
+from shared.accounts import LimitReachedError, Standing, decode_standing, reservation
+from shared.keys import Limits
 from shared.runs import (
     TERMINAL_STATES,
     RunRequest,
@@ -19,10 +21,13 @@ from shared.runs import (
     encode_event,
     encode_request,
 )
-from shared.scripts import Scripts
+from shared.scripts import Scripts, Value
 
 JOB_FUNCTION = "execute"
 """The name under which workers register the function that ARQ calls with a run id."""
+
+
+_QUEUE_FULL, _BEYOND_LIMIT = -1, -2
 
 
 class QueueFullError(Exception):
@@ -38,10 +43,14 @@ class UnreadableRunError(Exception):
 
 
 class Submitted(msgspec.Struct, frozen=True):
-    """A run that can no longer be lost. `created_ms` is Redis's clock, `waiting` the runs before it."""
+    """A run that can no longer be lost. `created_ms` is Redis's clock, `waiting` the runs before it.
+
+    `standing` is how its API key stands now, if it has one.
+    """
 
     created_ms: int
     waiting: int
+    standing: Standing | None = None
 
 
 class Claim(msgspec.Struct, frozen=True):
@@ -99,14 +108,16 @@ class RunStore:
         queue_limit: int,
         ttl_s: float,
         keep_s: float | None = None,
+        limits: Limits | None = None,
     ) -> Submitted:
-        """Queue a run; raises `QueueFullError`. Submitting the same id again changes nothing.
+        """Queue a run; raises `QueueFullError`, and `LimitReachedError` for what its key may not.
 
-        `ttl_s` is the longest it may wait and run, in seconds; `keep_s` how long it can be read afterwards,
-        if that is not the usual.
+        Submitting the same id again changes nothing. `ttl_s` is the longest it may wait and run, in seconds;
+        `keep_s` how long it can be read afterwards, if that is not the usual.
         """
         job = serialize_job(JOB_FUNCTION, (run_id,), {}, None, 0, serializer=msgspec.msgpack.encode)
-        status, created_ms, waiting = await self._scripts(
+        ttl_ms = int(ttl_s * 1000) + keys.RUN_SLACK_MS + self._retention_ms
+        status, created_ms, waiting, *reserved = await self._scripts(
             "submit",
             [keys.run(run_id), keys.job(run_id), request.queue, keys.prefix(request.prefix)],
             [
@@ -114,7 +125,7 @@ class RunStore:
                 encode_request(request),
                 job,
                 queue_limit,
-                int(ttl_s * 1000) + keys.RUN_SLACK_MS + self._retention_ms,
+                ttl_ms,
                 keys.doorbell(request.place),
                 keys.worker(""),
                 keys.own_queue(""),
@@ -123,11 +134,18 @@ class RunStore:
                 request.tenant,
                 request.agent,
                 "" if keep_s is None else int(keep_s * 1000),
+                keys.usage(""),
+                keys.run(""),
+                ttl_ms,
+                *reservation(request, limits or Limits()),
             ],
         )
-        if status < 0:
+        if status == _QUEUE_FULL:
             raise QueueFullError(f"{waiting} runs of {request.agent!r} are waiting.")
-        return Submitted(created_ms=created_ms, waiting=waiting)
+        standing = decode_standing(reserved[1], created_ms) if reserved else None
+        if status == _BEYOND_LIMIT and standing is not None:
+            raise LimitReachedError(reserved[0].decode(), standing)
+        return Submitted(created_ms=created_ms, waiting=waiting, standing=standing)
 
     async def claim(
         self,
@@ -208,10 +226,9 @@ class RunStore:
     async def finish(self, claim: Claim, attempt: int, event: TerminalEvent) -> bool:
         """Write the run's one terminal event; `False` when it had ended or another attempt is newer."""
         names = _run_keys(claim.run_id, claim.queue)
-        state, data = _ending(event)
-        return bool(
-            await self._scripts("finish", names, [claim.run_id, attempt, state, data, self._retention_ms])
-        )
+        state, data, spent = _ending(event)
+        args: list[Value] = [claim.run_id, attempt, state, data, self._retention_ms, spent]
+        return bool(await self._scripts("finish", names, args))
 
     async def stop(self, run_id: str, agent: str, event: TerminalEvent, reason: str) -> bool:
         """End a run that nobody has with `event`, or tell its worker to cancel it for `reason`.
@@ -219,9 +236,9 @@ class RunStore:
         `False` when it was over already or never was.
         """
         names = _run_keys(run_id, keys.queue(agent))
-        state, data = _ending(event)
+        state, data, spent = _ending(event)
         answer = await self._scripts(
-            "stop", names, [run_id, state, data, self._retention_ms, reason, keys.control("")]
+            "stop", names, [run_id, state, data, self._retention_ms, reason, keys.control(""), spent]
         )
         return int(answer) > 0
 
@@ -255,5 +272,8 @@ def _run_keys(run_id: str, queue: str) -> list[str]:
     ]
 
 
-def _ending(event: TerminalEvent) -> tuple[str, bytes]:
-    return TERMINAL_STATES[type(event)], encode_event(event)
+def _ending(event: TerminalEvent) -> tuple[str, bytes, str]:
+    used = event.usage
+    tokens = (used.input_tokens, used.cache_read_tokens, used.cache_write_tokens, used.output_tokens)
+    spent = " ".join(str(max(0, number)) for number in (*tokens, used.micro_usd))
+    return TERMINAL_STATES[type(event)], encode_event(event), spent

@@ -188,6 +188,8 @@ class RunRequest(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
 
     on_worker_loss: OnWorkerLoss | None = None
     """What becomes of a turn that had shown something when its worker was lost; `None`: the setting."""
+    key: str = ""
+    """Id of the API key it runs for; empty for none."""
 
 
 class RunState(StrEnum):
@@ -249,6 +251,11 @@ class Usage(msgspec.Struct, frozen=True, array_like=True):
     def prompt_tokens(self) -> int:
         """All tokens the model read, from cache or not."""
         return self.input_tokens + self.cache_read_tokens + self.cache_write_tokens
+
+    @property
+    def micro_usd(self) -> int:
+        """The cost in millionths of a USD; 0 when it is not known."""
+        return max(0, round((self.cost_usd or 0.0) * 1e6))
 
 
 Finish = Literal["stop", "length", "content_filter", "tool_calls"]

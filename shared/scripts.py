@@ -10,6 +10,7 @@ from redis.asyncio import Redis
 from redis.commands.core import AsyncScript
 
 _NAMES = (
+    "account",
     "announce",
     "batch_cancel",
     "batch_claim",
@@ -50,7 +51,7 @@ class Scripts:
 
     def __init__(self, redis: Redis) -> None:
         folder = files("shared") / "lua"
-        common = (folder / "common.lua").read_text("utf-8")
+        common = "".join((folder / f"{name}.lua").read_text("utf-8") for name in ("common", "accounts"))
         self._scripts: dict[str, AsyncScript] = {
             name: redis.register_script(common + (folder / f"{name}.lua").read_text("utf-8"))
             for name in _NAMES

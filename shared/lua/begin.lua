@@ -3,10 +3,11 @@
 -- ARGV  1 owner token  2 worker id  3 the event  4 events' ttl (ms)
 -- Gives {attempt, number of the event, request, reason to cancel or '', ms since it was submitted};
 -- {} when the run is over or not ours
-local record = redis.call('HMGET', KEYS[1], 'state', 'request', 'cancel', 'created')
+local record = redis.call('HMGET', KEYS[1], 'state', 'request', 'cancel', 'created', 'account')
 if (record[1] ~= 'queued' and record[1] ~= 'running') or redis.call('GET', KEYS[3]) ~= ARGV[1] then return {} end
 local attempt = redis.call('HINCRBY', KEYS[1], 'attempt', 1)
 redis.call('HSET', KEYS[1], 'state', 'running', 'worker', ARGV[2])
+if record[5] then redis.call('ZREM', record[5] .. ':waiting', string.match(KEYS[3], '[^:]+$')) end
 local n = append(KEYS[2], attempt, ARGV[3])
 redis.call('PEXPIRE', KEYS[2], ARGV[4])
 return {attempt, n, record[2], record[3] or '', now_ms() - record[4]}

@@ -18,21 +18,6 @@ local function append(events, attempt, event)
   return n
 end
 
--- End a run: terminal event, state, and the clean-up of the queue and of ARQ's keys together.
--- keys: run record, events, queue, job body, lease, start count
-local function end_run(keys, run_id, attempt, state, event, retention_ms)
-  append(keys[2], attempt, event)
-  retention_ms = redis.call('HGET', keys[1], 'keep') or retention_ms
-  redis.call('HSET', keys[1], 'state', state, 'ended', now_ms())
-  redis.call('HDEL', keys[1], 'request') -- what was said need not outlive the run
-  redis.call('PEXPIRE', keys[1], retention_ms)
-  redis.call('PEXPIRE', keys[2], retention_ms)
-  redis.call('ZREM', keys[3], run_id)
-  local offered = redis.call('HGET', keys[1], 'offered')
-  if offered then redis.call('ZREM', offered, run_id) end
-  redis.call('DEL', keys[4], keys[5], keys[6])
-end
-
 -- Put an id into a list that lives as long as its newest entry, and sweep out what has lapsed.
 local function enlist(list, id, now, ttl_ms)
   redis.call('ZADD', list, now, id)

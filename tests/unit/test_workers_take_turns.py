@@ -151,7 +151,7 @@ async def test_runs_end_within_the_slots(redis: ArqRedis, store: RunStore, new_w
         await eventually(lambda: worker.leases.busy == 0, "slots are free again")
         assert worker.leases._claims == {}
     names = {name.split(b":")[1] for name in await redis.keys()}
-    assert names == {b"run", b"events"}
+    assert names == {b"run", b"events", b"usage"}
 
 
 async def test_a_full_worker_takes_no_more(store: RunStore, new_worker: MakeWorker) -> None:
