@@ -16,6 +16,7 @@ from litestar.types import ControllerRouterHandler
 from redis.exceptions import RedisError
 
 from api.access import Access, admitted
+from api.admin_keys import create_key, list_keys, retrieve_key, revoke_key, rotate_key
 from api.anthropic.messages import count_tokens, create_message
 from api.asked_for import asked_for
 from api.completions_control import completion_status
@@ -66,7 +67,9 @@ from api.rates import add_rate_headers
 from api.runs import Runs
 from api.sessions import create_session, delete_session, list_sessions, retrieve_session, session_stats
 from api.unattended import Unattended
+from api.usage import all_stats, list_usage, overall, own_stats, reset_key
 from api.working_copies import Projects
+from shared.accounts import Accounts
 from shared.added_items import AddedItems
 from shared.blobs import BlobError
 from shared.conversations import ConversationStore
@@ -82,6 +85,7 @@ from shared.settings import Settings
 from shared.stored import ObjectStore
 from shared.tasks import end_tasks
 from shared.transcripts import TranscriptStore
+from shared.usage import UsageStore
 
 _log = structlog.get_logger(__name__)
 
@@ -131,6 +135,16 @@ ROUTES: list[ControllerRouterHandler] = [
     list_batches,
     retrieve_batch,
     cancel_batch,
+    list_keys,
+    create_key,
+    retrieve_key,
+    revoke_key,
+    rotate_key,
+    list_usage,
+    own_stats,
+    all_stats,
+    reset_key,
+    overall,
     health,
     ready,
     docs_page,
@@ -145,10 +159,12 @@ def create_app(settings: Settings, drain: Drain) -> Litestar:
     Raises `KeyImportError` when the keys it is to take over cannot be read.
     """
     redis = connect(settings.redis_url or "")
-    keyring = Keyring(redis, KeyStore(redis), given_keys(settings))
+    keys = KeyStore(redis)
+    keyring = Keyring(redis, keys, given_keys(settings))
     hub = EventHub(redis)
     registry = CachedRegistry(RegistryStore(redis))
-    runs = Runs(RunStore(redis, retention_s=settings.retention_s), hub, registry, settings)
+    store = RunStore(redis, retention_s=settings.retention_s)
+    runs = Runs(store, hub, registry, settings)
     fetcher = Fetcher(with_private=settings.fetch_private)
     conversations = Conversations(
         ConversationStore(redis, settings.session_ttl_s),
@@ -206,6 +222,10 @@ def create_app(settings: Settings, drain: Drain) -> Litestar:
             "files": _given(files),
             "batches": _given(batches),
             "drain": _given(drain),
+            "keys": _given(keys),
+            "store": _given(store),
+            "accounts": _given(Accounts(redis)),
+            "usage": _given(UsageStore(redis)),
         },
         exception_handlers={
             ApiError: _api_error,

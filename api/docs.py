@@ -14,6 +14,7 @@ from litestar.openapi.spec import Components, SecurityScheme
 from litestar.static_files import create_static_files_router
 
 from api.access import OPEN
+from api.admin_keys import RotateKey
 from api.anthropic.errors import AnthropicError
 from api.anthropic.message import (
     BlockDelta,
@@ -34,6 +35,8 @@ from api.openai.responses.wire import ResponsesRequest
 from api.openai.text_wire import CompletionRequest, TextCompletion
 from api.openai.wire import ChatRequest
 from api.sessions import CreateSession
+from api.usage import Reset
+from shared.keys import Grant
 
 _STATIC = Path(__file__).parent / "static"
 _PAGE_HEADERS = {
@@ -55,6 +58,9 @@ _BODIES: dict[str, type[msgspec.Struct]] = {
     "/v1/conversations": CreateConversation,
     "/v1/conversations/{conversation_id}": UpdateConversation,
     "/v1/sessions": CreateSession,
+    "/v1/admin/keys": Grant,
+    "/v1/admin/keys/{key_id}/rotate": RotateKey,
+    "/v1/api-key/admin/reset": Reset,
 }
 """What is sent to each POST."""
 _ANSWERS: dict[str, tuple[type[msgspec.Struct], Any]] = {

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 import msgspec
 from arq.connections import ArqRedis
@@ -241,6 +241,13 @@ class RunStore:
             "stop", names, [run_id, state, data, self._retention_ms, reason, keys.control(""), spent]
         )
         return int(answer) > 0
+
+    async def count_unended(self, places: Iterable[str]) -> int:
+        """How many runs wait or run in the queues named after these places."""
+        async with self._redis.pipeline(transaction=False) as pipe:
+            for place in places:
+                pipe.zcard(keys.queue(place))
+            return sum(await pipe.execute())
 
     async def status(self, run_id: str) -> RunStatus | None:
         """Where a run is; `None` when there is no such run (any more)."""
