@@ -14,6 +14,7 @@ from cyclopts import App, CycloptsError, Parameter
 
 from cli.batch import app as batch
 from cli.errors import CommandError
+from cli.keys import keys
 from shared.agents import AgentError
 from shared.settings_sources import Loaded, SettingsError, load_settings
 
@@ -29,6 +30,8 @@ app = App(
     help_epilogue="Settings also come from BACKLINE_… variables, .env and backline.toml.",
 )
 app.command(batch)
+
+app.command(keys)
 
 
 @app.command

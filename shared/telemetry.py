@@ -3,11 +3,37 @@
 from __future__ import annotations
 
 import logging
+import re
 import sys
+from typing import Any
 
 import structlog
 
 from shared.settings import Settings
+
+_SECRETS = re.compile(
+    r"\bbl_[A-Za-z0-9_-]{16,}"  # our own keys
+    r"|\bsk-[A-Za-z0-9_-]{16,}"  # Anthropic's (sk-ant-…) and OpenAI's
+    r"|(?<=bearer )[^\s\"',;}]{4,}"
+    r"|(?<=basic )[A-Za-z0-9+/=]{8,}"
+    r"|(?<=api_key=)[^\s&\"',;}]+",
+    re.IGNORECASE,
+)
+_HIDDEN = "[redacted]"
+
+
+def redacted(text: str) -> str:
+    """`text` without what looks like a key: ours, Anthropic's, the value of an `Authorization` header."""
+    return _SECRETS.sub(_HIDDEN, text)
+
+
+def _redacting(renderer: structlog.typing.Processor) -> structlog.typing.Processor:
+    """The renderer, and what it gives redacted: whatever a line is made of, it passes here."""
+
+    def render(logger: Any, name: str, event: structlog.typing.EventDict) -> str:
+        return redacted(str(renderer(logger, name, event)))
+
+    return render
 
 
 def configure_logs(settings: Settings, process: str) -> None:
@@ -30,7 +56,7 @@ def configure_logs(settings: Settings, process: str) -> None:
             )
             if is_json
             else structlog.dev.set_exc_info,
-            renderer,
+            _redacting(renderer),
         ],
         wrapper_class=structlog.make_filtering_bound_logger(level),
         logger_factory=structlog.PrintLoggerFactory(sys.stderr),

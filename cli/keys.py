@@ -1,0 +1,337 @@
+"""`backline keys`: make, list, show, rotate, revoke and import API keys, in Redis itself."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import sys
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, get_args
+
+import msgspec
+from cyclopts import App, Parameter
+from redis.exceptions import RedisError
+
+from cli.errors import CommandError
+from shared.settings_sources import load_settings
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Awaitable, Callable
+
+    from shared.keys import KeyRecord, KeyStore
+    from shared.settings import Settings
+
+keys = App(name="keys", help="API keys: make, list, show, rotate, revoke, import.")
+
+Names = Annotated[list[str] | None, Parameter(negative=())]
+_DAY_S = 86_400
+
+
+@keys.command
+def create(
+    *,
+    name: str = "",
+    tenant: str = "",
+    scope: Names = None,
+    agent: Names = None,
+    may: Names = None,
+    limit: Names = None,
+    expires_days: float | None = None,
+    redis_url: str | None = None,
+    data: str | None = None,
+    json: bool = False,
+) -> None:
+    """Make a key and print it. It is shown this once.
+
+    Parameters
+    ----------
+    name
+        What it is for.
+    tenant
+        Whose conversations, projects and files it sees; if not given, it has its own.
+    scope
+        run, read or admin; may be repeated. If not given: run and read.
+    agent
+        An agent it may use; may be repeated. If not given: all.
+    may
+        What its requests may widen, as in the setting client_may; may be repeated.
+    limit
+        NAME=NUMBER, such as requests_per_minute=60 or usd_per_day=5; may be repeated.
+    expires_days
+        Days until it lapses.
+    redis_url
+        Redis or Valkey that the API uses.
+    data
+        Directory for private data, where `backline up` keeps its own Redis.
+    json
+        Print JSON.
+    """
+    from shared.keys import Grant  # noqa: PLC0415 - imported here so that --help is quick
+
+    wish: dict[str, Any] = {"name": name, "tenant": tenant, "may": may or (), "limits": _limits(limit)}
+    wish |= {"scopes": scope} if scope else {}
+    wish |= {"agents": agent} if agent else {}
+    wish |= {"expires_in_s": expires_days * _DAY_S} if expires_days is not None else {}
+    grant = _checked(wish, Grant)
+
+    async def work(store: KeyStore) -> None:
+        record, secret = await store.create(grant)
+        _print_new(record, secret, is_json=json)
+
+    _with_keys(redis_url, data, work)
+
+
+@keys.command(name="list")
+def list_(*, redis_url: str | None = None, data: str | None = None, json: bool = False) -> None:
+    """List all keys, revoked ones too.
+
+    Parameters
+    ----------
+    redis_url
+        Redis or Valkey that the API uses.
+    data
+        Directory for private data.
+    json
+        Print JSON.
+    """
+
+    async def work(store: KeyStore) -> None:
+        uses = await store.uses()
+        shown = [_plain(record, uses) for record in await store.all()]
+        _print(shown) if json else _print_table(shown)
+
+    _with_keys(redis_url, data, work)
+
+
+@keys.command
+def show(
+    key_id: str, /, *, redis_url: str | None = None, data: str | None = None, json: bool = False
+) -> None:
+    """Show one key.
+
+    Parameters
+    ----------
+    key_id
+        Its id, as `backline keys list` has it.
+    redis_url
+        Redis or Valkey that the API uses.
+    data
+        Directory for private data.
+    json
+        Print JSON.
+    """
+
+    async def work(store: KeyStore) -> None:
+        shown = _plain(await store.get(key_id), await store.uses())
+        _print(shown) if json else _print_fields(shown)
+
+    _with_keys(redis_url, data, work)
+
+
+@keys.command
+def rotate(
+    key_id: str,
+    /,
+    *,
+    overlap_hours: float = 24,
+    redis_url: str | None = None,
+    data: str | None = None,
+    json: bool = False,
+) -> None:
+    """Give a key a new secret and print it; the old one stays good for a while.
+
+    Parameters
+    ----------
+    key_id
+        Its id.
+    overlap_hours
+        How long the old secret stays good.
+    redis_url
+        Redis or Valkey that the API uses.
+    data
+        Directory for private data.
+    json
+        Print JSON.
+    """
+
+    async def work(store: KeyStore) -> None:
+        record, secret = await store.rotate(key_id, overlap_s=overlap_hours * 3600)
+        _print_new(record, secret, is_json=json)
+
+    _with_keys(redis_url, data, work)
+
+
+@keys.command
+def revoke(key_id: str, /, *, redis_url: str | None = None, data: str | None = None) -> None:
+    """End a key: a second later no API takes it.
+
+    Parameters
+    ----------
+    key_id
+        Its id.
+    redis_url
+        Redis or Valkey that the API uses.
+    data
+        Directory for private data.
+    """
+
+    async def work(store: KeyStore) -> None:
+        _say(f"Revoked {(await store.revoke(key_id)).id}.")
+
+    _with_keys(redis_url, data, work)
+
+
+@keys.command(name="import")
+def import_(file: str, /, *, redis_url: str | None = None, data: str | None = None) -> None:
+    """Take over the keys of a file: a JSON list or object, or keys with commas between.
+
+    Parameters
+    ----------
+    file
+        The file, such as api_keys.json.
+    redis_url
+        Redis or Valkey that the API uses.
+    data
+        Directory for private data.
+    """
+    from shared.key_import import KeyImportError, read_keys  # noqa: PLC0415 - imported here so that --help is quick
+
+    try:
+        given = read_keys(Path(file))
+    except KeyImportError as error:
+        raise CommandError(str(error), code=2) from error
+
+    async def work(store: KeyStore) -> None:
+        for secret, grant in given:
+            await store.import_(secret, grant)
+        _say(f"Took over {len(given)} keys.")
+
+    _with_keys(redis_url, data, work)
+
+
+def _with_keys(redis_url: str | None, data: str | None, work: Callable[[KeyStore], Awaitable[None]]) -> None:
+    """Do `work` on the keys that the settings lead to. Raises CommandError."""
+    settings = load_settings({"redis_url": redis_url, "data_dir": data}, os.environ, Path.cwd()).settings
+    asyncio.run(_work(settings, work))
+
+
+async def _work(settings: Settings, work: Callable[[KeyStore], Awaitable[None]]) -> None:
+    from shared.keys import KeyStore, UnknownKeyError  # noqa: PLC0415 - imported here so that --help is quick
+    from shared.redis import connect  # noqa: PLC0415
+
+    async with _redis_of(settings) as url:
+        redis = connect(url)
+        try:
+            await work(KeyStore(redis))
+        except UnknownKeyError as error:
+            raise CommandError(f"There is no key {error} that could change or be shown.") from error
+        except (RedisError, OSError) as error:
+            raise CommandError(f"Redis does not answer: {error}") from error
+        finally:
+            await redis.aclose()
+
+
+@asynccontextmanager
+async def _redis_of(settings: Settings) -> AsyncIterator[str]:
+    """The Redis of the settings; else the one of `backline up`, which runs or is started for a moment."""
+    from cli.embedded_redis import embedded_redis  # noqa: PLC0415 - imported here so that --help is quick
+
+    if settings.redis_url is not None:
+        yield settings.redis_url
+        return
+    own = settings.data_dir.absolute() / "redis"
+    if (socket := own / "redis.sock").is_socket() and await _answers(f"unix://{socket}"):
+        yield f"unix://{socket}"
+        return
+    async with embedded_redis(settings.data_dir) as embedded:
+        if await _directory_of(embedded.url) != own.resolve():
+            raise CommandError("Another process uses the data; give the Redis it has with --redis-url.")
+        yield embedded.url
+
+
+async def _answers(url: str) -> bool:
+    from cli.probe import check_redis  # noqa: PLC0415 - imported here so that --help is quick
+
+    try:
+        await check_redis(url)
+    except CommandError:
+        return False
+    return True
+
+
+async def _directory_of(url: str) -> Path:
+    from redis.asyncio import Redis  # noqa: PLC0415 - imported here so that --help is quick
+
+    async with Redis.from_url(url) as client:
+        return Path((await client.config_get("dir"))["dir"])
+
+
+def _limits(given: list[str] | None) -> dict[str, float]:
+    limits: dict[str, float] = {}
+    for each in given or ():
+        name, _, number = each.partition("=")
+        try:
+            value = float(number)
+        except ValueError:
+            raise CommandError(f"--limit is {each!r}, but must be NAME=NUMBER.", code=2) from None
+        limits[name.replace("-", "_")] = int(value) if value.is_integer() else value
+    return limits
+
+
+def _checked(wish: dict[str, Any], kind: Any) -> Any:
+    try:
+        return msgspec.convert(wish, kind)
+    except msgspec.ValidationError as error:
+        from shared.keys import Limits, Scope  # noqa: PLC0415 - only where something is wrong
+
+        known = f"Scopes: {', '.join(get_args(Scope))}. Limits: {', '.join(Limits.__struct_fields__)}."
+        raise CommandError(f"{error}. {known}", code=2) from error
+
+
+def _plain(record: KeyRecord, uses: dict[str, int]) -> dict[str, Any]:
+    shown: dict[str, Any] = msgspec.to_builtins(record)
+    for name in ("hash", "old_hash"):
+        shown.pop(name, None)
+    return {**shown, "last_used": uses.get(record.id)}
+
+
+def _print_new(record: KeyRecord, secret: str, *, is_json: bool) -> None:
+    if is_json:
+        _print({**_plain(record, {}), "secret": secret})
+        return
+    _say(secret)
+    sys.stderr.write(f"This is {record.id}; the key is not shown again.\n")
+
+
+def _print_table(shown: list[dict[str, Any]]) -> None:
+    from rich.console import Console  # noqa: PLC0415 - imported here so that --help is quick
+    from rich.table import Table  # noqa: PLC0415
+
+    table = Table("id", "name", "key", "tenant", "scopes", "last used", "state", box=None)
+    for key in shown:
+        state = "revoked" if key.get("revoked") else "lapses" if key.get("expires") else ""
+        used = _time(key["last_used"]) if key["last_used"] else "never"
+        row = (key["id"], key["name"], key.get("shown", ""), key["tenant"], ", ".join(key["scopes"]))
+        table.add_row(*row, used, state)
+    Console(highlight=False, markup=False, soft_wrap=True).print(table)
+
+
+def _print_fields(shown: dict[str, Any]) -> None:
+    times = {"created", "expires", "revoked", "old_until", "last_used"}
+    for name, value in shown.items():
+        _say(f"{name:10} {_time(value) if name in times and value else value}")
+
+
+def _time(seconds: int) -> str:
+    from datetime import UTC, datetime  # noqa: PLC0415 - imported here so that --help is quick
+
+    return datetime.fromtimestamp(seconds, UTC).isoformat(timespec="seconds")
+
+
+def _print(value: object) -> None:
+    _say(msgspec.json.format(msgspec.json.encode(value)).decode())
+
+
+def _say(text: str) -> None:
+    sys.stdout.write(f"{text}\n")

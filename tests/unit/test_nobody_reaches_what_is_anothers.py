@@ -1,0 +1,123 @@
+"""Every route that names something, as our OpenAPI document lists them: owner, other tenant, no key, admin."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import AsyncIterator
+from typing import Any, NamedTuple
+
+import httpx
+import pytest
+from arq.connections import ArqRedis
+from msgspec.structs import replace
+
+from api.openai.stored import StoredCompletion
+from shared.keys import Grant, KeyRecord, KeyStore
+from shared.projects import ProjectStore
+from shared.run_store import RunStore
+from shared.runs import new_run_id
+from shared.stored import ObjectStore
+from tests.unit.support import Valkey, request
+from tests.unit.support_api import announce, bearer, make_app, serving
+from tests.unit.test_answers_are_openais import COMPLETION
+
+BODY = {"metadata": {}, "items": [{"type": "message", "role": "user", "content": "Hi"}]}
+NEEDS_ADMIN = ("/v1/admin/", "/v1/api-key/admin/", "/stats")
+OPEN = ("/health", "/ready")
+
+
+class Operation(NamedTuple):
+    method: str
+    path: str
+
+    def __str__(self) -> str:
+        return f"{self.method} {self.path}"
+
+
+def operations() -> list[Operation]:
+    document = make_app("redis://127.0.0.1:1").openapi_schema.to_schema()
+    return [Operation(method.upper(), path) for path, item in document["paths"].items() for method in item]
+
+
+NAMING = [each for each in operations() if "{" in each.path and not each.path.startswith(NEEDS_ADMIN)]
+OF_TENANTS = [each for each in NAMING if "{model_id}" not in each.path]
+
+
+class World(NamedTuple):
+    api: httpx.AsyncClient
+    ids: dict[str, str]
+    """What is the owner's, by the parameter that names it."""
+    missing: dict[str, str]
+    owner: dict[str, str]
+    other: dict[str, str]
+    admin: dict[str, str]
+
+    async def ask(
+        self, operation: Operation, ids: dict[str, str], headers: dict[str, str]
+    ) -> httpx.Response:
+        names = re.findall(r"{(\w+)}", operation.path)
+        assert set(names) <= ids.keys(), f"say in this test what {names} names"
+        path = operation.path.format(**ids)
+        body = BODY if operation.method == "POST" else None
+        return await self.api.request(operation.method, path, headers=headers, json=body)
+
+
+@pytest.fixture
+async def world(redis: ArqRedis, valkey: Valkey, store: RunStore) -> AsyncIterator[World]:
+    await announce(redis)
+    keys = KeyStore(redis)
+    owner, secret = await keys.create(Grant())
+    _, others = await keys.create(Grant())
+    _, admins = await keys.create(Grant(scopes=("run", "read", "admin")))
+    async with serving(valkey.url) as api:
+        ids = await owned(api, redis, store, owner, bearer(secret))
+        missing = {name: re.sub(r"[0-9a-f]{8}$", "00000000", known) for name, known in ids.items()}
+        yield World(api, ids, missing, bearer(secret), bearer(others), bearer(admins))
+
+
+async def owned(
+    api: httpx.AsyncClient, redis: ArqRedis, store: RunStore, key: KeyRecord, headers: dict[str, str]
+) -> dict[str, str]:
+    """One of each thing that has an id."""
+    made = (await api.post("/v1/conversations", headers=headers, json=BODY)).json()["id"]
+    items = (await api.get(f"/v1/conversations/{made}/items", headers=headers)).json()["data"]
+    session = (await api.post("/v1/sessions", headers=headers, json={})).json()["id"]
+    project = await ProjectStore(redis).create(key.tenant, name="", agent="agent", metadata={}, most=5)
+    run_id = new_run_id()
+    await store.submit(run_id, replace(request("agent"), tenant=key.tenant), queue_limit=5, ttl_s=60)
+    completion = "chatcmpl-" + run_id.removeprefix("run_")
+    kept = ObjectStore(redis, "completion", StoredCompletion, 60)
+    await kept.put(
+        key.tenant, completion, StoredCompletion(completion=COMPLETION, messages=[{"role": "user"}])
+    )
+    return {
+        "conversation_id": made,
+        "item_id": items[0]["id"],
+        "session_id": session,
+        "project_id": project.id,
+        "completion_id": completion,
+    }
+
+
+@pytest.mark.parametrize("operation", OF_TENANTS, ids=str)
+async def test_what_is_anothers_looks_like_what_is_not_there(world: World, operation: Operation) -> None:
+    for headers in (world.other, world.admin):
+        foreign = await world.ask(operation, world.ids, headers)
+        missing = await world.ask(operation, world.missing, headers)
+        assert foreign.status_code == missing.status_code == 404, foreign.text
+        said = foreign.text
+        for name, known in world.ids.items():
+            said = said.replace(known, world.missing[name])
+        assert said == missing.text
+    assert (await world.ask(operation, world.ids, {})).status_code == 401
+    assert (await world.ask(operation, world.ids, world.owner)).status_code < 400
+
+
+@pytest.mark.parametrize("operation", operations(), ids=str)
+async def test_without_a_key_nothing_but_health_answers(world: World, operation: Operation) -> None:
+    ids: dict[str, Any] = {**world.ids, "model_id": "agent", "key_id": "key_1"}
+    answer = await world.ask(operation, ids, {})
+    is_open = operation.path in OPEN
+    assert (answer.status_code == 401) is not is_open
+    if operation.path.startswith(NEEDS_ADMIN):
+        assert (await world.ask(operation, ids, world.other)).status_code == 403
