@@ -93,7 +93,7 @@ def openapi_config() -> OpenAPIConfig:
         version=version("backline"),
         description="Claude Code agents behind the OpenAI API.",
         path="/docs/schema",
-        openapi_router=Router(path="/docs/schema", route_handlers=[], opt=OPEN),
+        openapi_router=Router(path="/docs/schema", route_handlers=[], opt=OPEN, include_in_schema=False),
         render_plugins=[_Document(path="/openapi.json")],
         components=Components(security_schemes={"key": SecurityScheme(type="http", scheme="bearer")}),
         security=[{"key": []}],

@@ -6,6 +6,7 @@ from typing import Any
 
 from litestar import Request, get
 
+from api.access import READ
 from api.anthropic.models import Cut, ModelInfo, ModelPage, info_of, page
 from api.dialect import is_anthropics
 from api.models import require_known
@@ -14,7 +15,7 @@ from api.openai.models import list_of, model_of
 from shared.registry import CachedRegistry
 
 
-@get("/v1/models", tags=["OpenAI", "Anthropic"])
+@get("/v1/models", tags=["OpenAI", "Anthropic"], opt=READ)
 async def list_models(
     request: Request[Any, Any, Any],
     registry: CachedRegistry,
@@ -32,7 +33,7 @@ async def list_models(
     return list_of(known)
 
 
-@get("/v1/models/{model_id:path}", tags=["OpenAI", "Anthropic"])
+@get("/v1/models/{model_id:path}", tags=["OpenAI", "Anthropic"], opt=READ)
 async def retrieve_model(
     request: Request[Any, Any, Any], model_id: str, registry: CachedRegistry
 ) -> Model | ModelInfo:

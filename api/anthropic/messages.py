@@ -8,6 +8,7 @@ import msgspec
 from litestar import Request, Response, post
 from litestar.response import Stream
 
+from api.access import RUN
 from api.answering import stream, whole
 from api.anthropic.answer import Answer, MessageStream, Subject
 from api.anthropic.estimate import estimate
@@ -34,7 +35,7 @@ from shared.settings import Settings
 _TAGS = ["Anthropic"]
 
 
-@post("/v1/messages", status_code=200, tags=_TAGS)
+@post("/v1/messages", status_code=200, tags=_TAGS, opt=RUN)
 async def create_message(
     request: Request[Any, Any, Any],
     tenant: str,
@@ -78,7 +79,7 @@ async def create_message(
     return Response(msgspec.json.encode(message), media_type="application/json", headers=headers)
 
 
-@post("/v1/messages/count_tokens", status_code=200, tags=_TAGS)
+@post("/v1/messages/count_tokens", status_code=200, tags=_TAGS, opt=RUN)
 async def count_tokens(
     request: Request[Any, Any, Any], registry: CachedRegistry, settings: Settings
 ) -> TokenCount:

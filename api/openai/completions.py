@@ -8,6 +8,7 @@ import msgspec
 from litestar import Request, Response, post
 from litestar.response import Stream
 
+from api.access import RUN
 from api.answering import stream, whole
 from api.backline import run_headers
 from api.choices import Choices
@@ -35,7 +36,7 @@ class AskedText(NamedTuple):
     ignored: list[str]
 
 
-@post("/v1/completions", status_code=200, tags=["OpenAI"])
+@post("/v1/completions", status_code=200, tags=["OpenAI"], opt=RUN)
 async def create_completion(
     request: Request[Any, Any, Any],
     tenant: str,

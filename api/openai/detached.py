@@ -13,6 +13,7 @@ from litestar.params import Parameter
 from litestar.response import Stream
 from redis.asyncio import Redis
 
+from api.access import READ
 from api.answering import STREAM_HEADERS, encoded
 from api.backline import run_headers
 from api.choices import Choices
@@ -79,7 +80,7 @@ def goes_on(body: ChatRequest, header: str | None, count: int) -> bool:
     return True
 
 
-@get("/v1/runs/{run_id:str}/events", tags=["OpenAI"])
+@get("/v1/runs/{run_id:str}/events", tags=["OpenAI"], opt=READ)
 async def follow_run(
     run_id: str,
     tenant: str,

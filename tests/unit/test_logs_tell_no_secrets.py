@@ -37,7 +37,9 @@ def test_what_looks_like_a_key_is_not_logged(log_format: str, capsys: pytest.Cap
     secrets = [ours, "sk-ant-api03-CANARYCANARY_1", "CANARY.opaque"]
     log = structlog.get_logger()
     log.info("said", header=f"Authorization: Bearer {secrets[2]}", nested={"list": [secrets[1], ours]})
-    log.info("GET /v1/models?api_key=" + secrets[2] + "&x=1", url=f"http://host/?api_key={ours}")
+    log.info(
+        "asked", path="GET /v1/models?api_key=" + secrets[2] + "&x=1", url=f"http://host/?api_key={ours}"
+    )
     try:
         int(ours)
     except ValueError:

@@ -1,12 +1,14 @@
-"""Every route that names something, as our OpenAPI document lists them: owner, other tenant, no key, admin."""
+"""Every route of our OpenAPI document, asked by the owner, by another tenant, by an admin and without key."""
 
 from __future__ import annotations
 
 import re
 from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from typing import Any, NamedTuple
 
 import httpx
+import msgspec
 import pytest
 from arq.connections import ArqRedis
 from msgspec.structs import replace
@@ -19,9 +21,22 @@ from shared.runs import new_run_id
 from shared.stored import ObjectStore
 from tests.unit.support import Valkey, request
 from tests.unit.support_api import announce, bearer, make_app, serving
-from tests.unit.test_answers_are_openais import COMPLETION
 
 BODY = {"metadata": {}, "items": [{"type": "message", "role": "user", "content": "Hi"}]}
+STORED = {
+    "completion": {
+        "id": "chatcmpl-1",
+        "created": 0,
+        "model": "agent",
+        "choices": [],
+        "usage": {
+            **dict.fromkeys(("prompt_tokens", "completion_tokens", "total_tokens"), 0),
+            "prompt_tokens_details": {"cached_tokens": 0, "cache_write_tokens": 0},
+        },
+        "backline": {"run_id": "run_1", "agent": "agent"},
+    },
+    "messages": [{"role": "user", "content": "Hi"}],
+}
 NEEDS_ADMIN = ("/v1/admin/", "/v1/api-key/admin/", "/stats")
 OPEN = ("/health", "/ready")
 
@@ -52,9 +67,7 @@ class World(NamedTuple):
     other: dict[str, str]
     admin: dict[str, str]
 
-    async def ask(
-        self, operation: Operation, ids: dict[str, str], headers: dict[str, str]
-    ) -> httpx.Response:
+    async def ask(self, operation: Operation, ids: dict[str, str], headers: dict[str, str]) -> httpx.Response:
         names = re.findall(r"{(\w+)}", operation.path)
         assert set(names) <= ids.keys(), f"say in this test what {names} names"
         path = operation.path.format(**ids)
@@ -62,8 +75,8 @@ class World(NamedTuple):
         return await self.api.request(operation.method, path, headers=headers, json=body)
 
 
-@pytest.fixture
-async def world(redis: ArqRedis, valkey: Valkey, store: RunStore) -> AsyncIterator[World]:
+@asynccontextmanager
+async def begun(redis: ArqRedis, valkey: Valkey, store: RunStore) -> AsyncIterator[World]:
     await announce(redis)
     keys = KeyStore(redis)
     owner, secret = await keys.create(Grant())
@@ -87,9 +100,7 @@ async def owned(
     await store.submit(run_id, replace(request("agent"), tenant=key.tenant), queue_limit=5, ttl_s=60)
     completion = "chatcmpl-" + run_id.removeprefix("run_")
     kept = ObjectStore(redis, "completion", StoredCompletion, 60)
-    await kept.put(
-        key.tenant, completion, StoredCompletion(completion=COMPLETION, messages=[{"role": "user"}])
-    )
+    await kept.put(key.tenant, completion, msgspec.convert(STORED, StoredCompletion))
     return {
         "conversation_id": made,
         "item_id": items[0]["id"],
@@ -100,7 +111,14 @@ async def owned(
 
 
 @pytest.mark.parametrize("operation", OF_TENANTS, ids=str)
-async def test_what_is_anothers_looks_like_what_is_not_there(world: World, operation: Operation) -> None:
+async def test_what_is_anothers_looks_like_what_is_not_there(
+    redis: ArqRedis, valkey: Valkey, store: RunStore, operation: Operation
+) -> None:
+    async with begun(redis, valkey, store) as world:
+        await compare(world, operation)
+
+
+async def compare(world: World, operation: Operation) -> None:
     for headers in (world.other, world.admin):
         foreign = await world.ask(operation, world.ids, headers)
         missing = await world.ask(operation, world.missing, headers)
@@ -114,7 +132,14 @@ async def test_what_is_anothers_looks_like_what_is_not_there(world: World, opera
 
 
 @pytest.mark.parametrize("operation", operations(), ids=str)
-async def test_without_a_key_nothing_but_health_answers(world: World, operation: Operation) -> None:
+async def test_without_a_key_nothing_but_health_answers(
+    redis: ArqRedis, valkey: Valkey, store: RunStore, operation: Operation
+) -> None:
+    async with begun(redis, valkey, store) as world:
+        await knock(world, operation)
+
+
+async def knock(world: World, operation: Operation) -> None:
     ids: dict[str, Any] = {**world.ids, "model_id": "agent", "key_id": "key_1"}
     answer = await world.ask(operation, ids, {})
     is_open = operation.path in OPEN

@@ -6,6 +6,7 @@ from typing import Any
 
 from litestar import Request, get, post
 
+from api.access import READ, RUN
 from api.conversations import unknown_place
 from api.decode import decode_body
 from api.errors import ApiError
@@ -20,7 +21,7 @@ from shared.settings import Settings
 _TAGS = ["OpenAI"]
 
 
-@post("/v1/batches", status_code=200, tags=_TAGS)
+@post("/v1/batches", status_code=200, tags=_TAGS, opt=RUN)
 async def create_batch(
     request: Request[Any, Any, Any], tenant: str, batches: Batches, settings: Settings
 ) -> BatchObject:
@@ -46,7 +47,7 @@ async def create_batch(
     return batch_object(batch)
 
 
-@get("/v1/batches", tags=_TAGS)
+@get("/v1/batches", tags=_TAGS, opt=READ)
 async def list_batches(
     tenant: str, batches: Batches, limit: Limit = 20, after: After = ""
 ) -> ObjectList[BatchObject]:
@@ -58,13 +59,13 @@ async def list_batches(
     return page_of([batch_object(one) for one in found], [one.id for one in found], has_more=has_more)
 
 
-@get("/v1/batches/{batch_id:str}", tags=_TAGS)
+@get("/v1/batches/{batch_id:str}", tags=_TAGS, opt=READ)
 async def retrieve_batch(batch_id: str, tenant: str, batches: Batches) -> BatchObject:
     """Show a batch, its counts as they are now."""
     return batch_object(await _find(batch_id, tenant, batches))
 
 
-@post("/v1/batches/{batch_id:str}/cancel", status_code=200, tags=_TAGS)
+@post("/v1/batches/{batch_id:str}/cancel", status_code=200, tags=_TAGS, opt=RUN)
 async def cancel_batch(batch_id: str, tenant: str, batches: Batches) -> BatchObject:
     """End a batch: what was done is kept, what is under way is stopped."""
     is_asked = await batches.store.cancel(tenant, batch_id)

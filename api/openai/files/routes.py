@@ -11,6 +11,7 @@ from litestar import Request, delete, get, post
 from litestar.params import Parameter
 from litestar.response import Stream
 
+from api.access import READ, RUN
 from api.conversations import unknown_place
 from api.errors import ApiError
 from api.openai.files.upload import Upload, receive, too_large
@@ -26,7 +27,7 @@ _MOST_LISTED = 10_000
 FileLimit = Annotated[int, Parameter(ge=1, le=_MOST_LISTED, description="The most files to give.")]
 
 
-@post("/v1/files", status_code=200, request_max_body_size=None, tags=_TAGS)
+@post("/v1/files", status_code=200, request_max_body_size=None, tags=_TAGS, opt=RUN)
 async def create_file(
     request: Request[Any, Any, Any], tenant: str, files: Files, settings: Settings
 ) -> FileObject:
@@ -56,7 +57,7 @@ async def create_file(
     return file_object(stored)
 
 
-@get("/v1/files", tags=_TAGS)
+@get("/v1/files", tags=_TAGS, opt=READ)
 async def list_files(
     tenant: str,
     files: Files,
@@ -79,13 +80,13 @@ async def list_files(
     return page_of(data, [one.id for one in data], has_more=len(found) > limit)
 
 
-@get("/v1/files/{file_id:str}", tags=_TAGS)
+@get("/v1/files/{file_id:str}", tags=_TAGS, opt=READ)
 async def retrieve_file(file_id: str, tenant: str, files: Files) -> FileObject:
     """Show a file's record."""
     return file_object(await find_file(file_id, tenant, files))
 
 
-@get("/v1/files/{file_id:str}/content", tags=_TAGS)
+@get("/v1/files/{file_id:str}/content", tags=_TAGS, opt=READ)
 async def file_content(file_id: str, tenant: str, files: Files) -> Stream:
     """Download a file, piece by piece."""
     stored = await find_file(file_id, tenant, files)
@@ -109,7 +110,7 @@ async def file_content(file_id: str, tenant: str, files: Files) -> Stream:
     return Stream(content(), media_type="application/octet-stream", headers=headers)
 
 
-@delete("/v1/files/{file_id:str}", status_code=200, tags=_TAGS)
+@delete("/v1/files/{file_id:str}", status_code=200, tags=_TAGS, opt=RUN)
 async def delete_file(file_id: str, tenant: str, files: Files) -> Deleted:
     """Delete a file."""
     if not await files.delete(tenant, file_id):

@@ -11,6 +11,7 @@ from litestar import Response as HttpResponse
 from litestar.response import Stream
 from redis.exceptions import RedisError
 
+from api.access import RUN
 from api.answering import STREAM_HEADERS, first_word, whole
 from api.backline import BacklineInfo, run_headers
 from api.choices import Choices
@@ -56,7 +57,7 @@ class Asked(NamedTuple):
     ancestors: list[str]
 
 
-@post("/v1/responses", status_code=200, tags=["OpenAI"])
+@post("/v1/responses", status_code=200, tags=["OpenAI"], opt=RUN)
 async def create_response(
     request: Request[Any, Any, Any],
     tenant: str,

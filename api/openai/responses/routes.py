@@ -12,6 +12,7 @@ from litestar import delete, get, post
 from litestar.params import Parameter
 from litestar.response import Stream
 
+from api.access import READ, RUN
 from api.answering import STREAM_HEADERS
 from api.conversations import unknown_place
 from api.errors import ApiError
@@ -33,7 +34,7 @@ StartingAfter = Annotated[
 Streamed = Annotated[bool, Parameter(description="Stream the response's events, from its first.")]
 
 
-@get("/v1/responses/{response_id:str}", tags=_TAGS)
+@get("/v1/responses/{response_id:str}", tags=_TAGS, opt=READ)
 async def retrieve_response(
     response_id: str,
     tenant: str,
@@ -54,7 +55,7 @@ async def retrieve_response(
     return Stream(replayed(told, after), media_type="text/event-stream", headers=STREAM_HEADERS)
 
 
-@post("/v1/responses/{response_id:str}/cancel", status_code=200, tags=_TAGS)
+@post("/v1/responses/{response_id:str}/cancel", status_code=200, tags=_TAGS, opt=RUN)
 async def cancel_response(
     response_id: str, tenant: str, runs: Runs, responses: Responses
 ) -> HttpResponse[bytes]:
@@ -69,14 +70,14 @@ async def cancel_response(
     return _shown(stored.response)
 
 
-@delete("/v1/responses/{response_id:str}", status_code=200, tags=_TAGS)
+@delete("/v1/responses/{response_id:str}", status_code=200, tags=_TAGS, opt=RUN)
 async def delete_response(response_id: str, tenant: str, responses: Responses) -> Deleted:
     """Delete a stored response; one under way is stopped."""
     await responses.delete(tenant, await responses.find(tenant, response_id))
     return Deleted(response_id, "response")
 
 
-@get("/v1/responses/{response_id:str}/input_items", tags=_TAGS)
+@get("/v1/responses/{response_id:str}/input_items", tags=_TAGS, opt=READ)
 async def list_input_items(
     response_id: str,
     tenant: str,
