@@ -7,7 +7,7 @@ import json
 import socket
 import subprocess
 import zlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from typing import Any
 
@@ -16,11 +16,13 @@ import openai
 import pytest
 
 from scripted_model import call, say, script, text, tokens
+from shared.redis import connect
 from tests.conftest import NewStack
 from tests.support.asking import PATH, ask, body, stream
 from tests.support.processes import BACKLINE, Server
 from tests.support.stack import Stack, clean_environ
 from tests.support.waiting import wait_for
+from tests.unit.support_api import announce
 
 
 def new_key(stack: Stack, *options: str) -> tuple[str, str]:
@@ -71,16 +73,21 @@ async def test_a_key_opens_the_sdks_and_a_wrong_one_does_not(new_stack: NewStack
 
 
 async def test_over_two_replicas_exactly_as_many_pass_as_may(new_stack: NewStack) -> None:
-    stack = new_stack(slots=8)
-    with second_api(stack) as urls:
-        for _ in range(3):
+    stack = new_stack(workers=0, stream_hold_s=0.2)
+    with second_api(stack, stream_hold_s=0.2) as urls:
+        for _ in range(4):
             _, secret = new_key(stack, "--limit", "requests_per_minute=20")
+            redis = connect(stack.redis_url)
+            await announce(redis)  # as if there were a worker: what is accepted waits
+            await redis.aclose()
             async with httpx.AsyncClient(timeout=50, headers={"authorization": f"Bearer {secret}"}) as http:
-                answers = await asyncio.gather(
-                    *(http.post(urls[n % 2] + PATH, json=body(say("Yes."))) for n in range(50))
-                )
-            said = [answer.status_code for answer in answers]
+                said = await asyncio.gather(*(status(http, urls[n % 2] + PATH) for n in range(50)))
             assert (said.count(200), said.count(429)) == (20, 30)
+
+
+async def status(http: httpx.AsyncClient, url: str) -> int:
+    async with http.stream("POST", url, json=body("Wait.", stream=True)) as answer:
+        return answer.status_code
 
 
 async def test_a_run_is_settled_although_its_replica_was_killed(new_stack: NewStack) -> None:
@@ -126,17 +133,18 @@ async def test_a_key_is_in_no_log_and_nowhere_in_redis(new_stack: NewStack, entr
 def dump(stack: Stack) -> str:
     """All that Redis holds, as text; what is compressed is opened."""
     with stack.redis_client() as client:
-        read = {
+        read: dict[bytes, Callable[[bytes], Any]] = {
             b"string": lambda name: [client.get(name)],
-            b"hash": lambda name: [part for pair in client.hgetall(name).items() for part in pair],  # type: ignore[union-attr]
+            b"hash": lambda name: [*client.hkeys(name), *client.hvals(name)],
             b"list": lambda name: client.lrange(name, 0, -1),
             b"set": client.smembers,
             b"zset": lambda name: client.zrange(name, 0, -1),
-            b"stream": lambda name: [fields[b"e"] for _, fields in client.xrange(name)],  # type: ignore[union-attr]
+            b"stream": lambda name: [repr(client.xrange(name)).encode()],
         }
-        found: list[Any] = [
-            part for name in client.scan_iter() for part in (name, *read[client.type(name)](name))
-        ]  # type: ignore[index]
+        found: list[bytes] = []
+        for name in client.scan_iter():
+            kind: Any = client.type(name)
+            found += [name, *read[kind](name)]
     return "".join(opened(part) for part in found)
 
 
@@ -147,13 +155,14 @@ def opened(data: bytes) -> str:
 
 
 @contextmanager
-def second_api(stack: Stack) -> Iterator[list[str]]:
+def second_api(stack: Stack, **settings: object) -> Iterator[list[str]]:
     """Another API on the same Redis; gives the addresses of both."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
     argv = [BACKLINE, "api", "--port", str(port), "--redis-url", stack.redis_url]
-    server = Server(argv, env=clean_environ(stack.root), cwd=stack.root, log=stack.root / "api2.log")
+    env = clean_environ(stack.root) | {f"BACKLINE_{n.upper()}": str(v) for n, v in settings.items()}
+    server = Server(argv, env=env, cwd=stack.root, log=stack.root / "api2.log")
     try:
         wait_for(lambda: listens(port), 30, "the second API answers")
         yield [stack.url, f"http://127.0.0.1:{port}"]
