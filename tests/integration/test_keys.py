@@ -132,7 +132,8 @@ async def test_a_key_is_in_no_log_and_nowhere_in_redis(new_stack: NewStack, entr
 
 def dump(stack: Stack) -> str:
     """All that Redis holds, as text; what is compressed is opened."""
-    with stack.redis_client() as client:
+    with stack.redis_client() as connected:
+        client: Any = connected
         read: dict[bytes, Callable[[bytes], Any]] = {
             b"string": lambda name: [client.get(name)],
             b"hash": lambda name: [*client.hkeys(name), *client.hvals(name)],
@@ -143,8 +144,7 @@ def dump(stack: Stack) -> str:
         }
         found: list[bytes] = []
         for name in client.scan_iter():
-            kind: Any = client.type(name)
-            found += [name, *read[kind](name)]
+            found += [name, *read[client.type(name)](name)]
     return "".join(opened(part) for part in found)
 
 
