@@ -108,7 +108,7 @@ async def test_keys_are_made_rotated_and_revoked_over_http(
         assert not await is_refused(api, turned["secret"])
         assert (await api.delete(f"{path}/{made['id']}", headers=admin)).json()["revoked"]
         await until(lambda: is_refused(api, turned["secret"]), "the revoked key is refused")
-        for wrong in ({"scopes": ["root"]}, {"limits": {"requests_per_minute": 0}}, {"nmae": "x"}):
+        for wrong in ({"scopes": ["root"]}, {"limits": {"requests_per_minute": 0}}, {"title": "x"}):
             assert (await api.post(path, headers=admin, json=wrong)).status_code == 400
         assert (await api.post(f"{path}/{made['id']}/rotate", headers=admin)).status_code == 404
         assert (await api.get(f"{path}/key_none", headers=admin)).status_code == 404
