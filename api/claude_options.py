@@ -15,19 +15,21 @@ from shared.settings import Settings
 _MODES = ("plan", "dontAsk", "default", "acceptEdits", "bypassPermissions")
 """From the strictest to the freest."""
 _MOST_NAMES = 100
+_LONGEST_PART = 255
+"""Of a path, in bytes, on the file systems there are."""
 _MOST_BYTES = 64 * 1024
 """The system bounds one word of a command at 128 KiB."""
 
 PermissionMode = Literal["plan", "dontAsk", "default", "acceptEdits", "bypassPermissions"]
-ToolName = Annotated[str, msgspec.Meta(pattern=r"^[^,\s][^,\n]{0,200}$")]
+ToolName = Annotated[str, msgspec.Meta(pattern=r"^[^,\s-][^,\n\r\u0000]{0,200}(?!\n)$")]
 Names = Annotated[list[ToolName], msgspec.Meta(max_length=_MOST_NAMES)]
 
 
 class SubAgent(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unknown_fields=True):
     """A sub-agent that a request brings: words, and no more rights than the agent itself has."""
 
-    description: str
-    prompt: str
+    description: Annotated[str, msgspec.Meta(min_length=1)]
+    prompt: Annotated[str, msgspec.Meta(min_length=1)]
     tools: list[str] | None = None
     model: str | None = None
 
@@ -105,6 +107,8 @@ def _require(right: str, field: str, settings: Settings) -> None:
 def _inside(field: str, place: str, settings: Settings) -> str:
     """The path, if it lies in a root by its words; the worker looks at what is really there."""
     path = Path(os.path.normpath(place))
+    if "\0" in place or any(len(part.encode()) > _LONGEST_PART for part in path.parts):
+        path = Path("/")
     if not any(path.is_relative_to(root) for root in settings.client_roots) or not path.is_absolute():
         said = f"'claude_options.{field}' must be an absolute path in a directory that the operator allows."
         raise ApiError(403, said, type="permission_error", param=f"claude_options.{field}", code="forbidden")

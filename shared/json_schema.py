@@ -1,7 +1,8 @@
 """JSON Schemas (2020-12) that come from clients: whether they are ones, and whether a value fits.
 
-They are strangers' input: nothing is fetched for a `$ref`, regular expressions are not run (one can be
-written that never ends), and a check that takes too long is given up.
+They are strangers' input: nothing is fetched for a `$ref`, regular expressions are not run and properties
+that nothing evaluates are not looked for (either can be written so that it never ends), and a check that
+takes too long is given up.
 """
 
 from __future__ import annotations
@@ -10,15 +11,15 @@ import time
 from collections.abc import Callable, Iterator
 from typing import Any
 
+import jsonschema_rs
 from jsonschema import Draft202012Validator
-from jsonschema.exceptions import SchemaError, ValidationError
+from jsonschema.exceptions import ValidationError
 from jsonschema.validators import extend
 from referencing import Registry
-from referencing.exceptions import Unresolvable
 
 _LIMIT_S = 1.0
 _MOST_SAID = 500
-_NOT_RUN = ("pattern", "patternProperties")
+_NOT_RUN = ("pattern", "patternProperties", "unevaluatedItems", "unevaluatedProperties")
 _NOTHING: Registry[Any] = Registry()
 
 Rule = Callable[[Any, Any, Any, dict[str, Any]], Iterator[ValidationError] | None]
@@ -31,11 +32,12 @@ class _TooSlowError(Exception):
 def fault_of(schema: dict[str, Any]) -> str:
     """What is wrong with a schema, in words for its author; empty when nothing is."""
     try:
-        Draft202012Validator.check_schema(schema)
-    except SchemaError as error:
-        return f"{error.json_path}: {error.message}"[:_MOST_SAID]
-    except RecursionError:
-        return "it is nested too deeply"
+        jsonschema_rs.meta.validate(schema)
+    except jsonschema_rs.ValidationError as error:
+        where = "".join(f"[{step!r}]" for step in error.instance_path)
+        return f"{where}: {error.message}".lstrip(": ")[:_MOST_SAID]
+    except Exception as error:  # noqa: BLE001 - a stranger's schema: a draft that is none, a number too large
+        return f"it cannot be read ({type(error).__name__})"
     return ""
 
 
@@ -53,7 +55,7 @@ def mismatch(value: object, schema: dict[str, Any]) -> str:
         validator(schema, registry=_NOTHING).validate(value)
     except ValidationError as error:
         return f"{error.json_path}: {error.message}"[:_MOST_SAID]
-    except (_TooSlowError, RecursionError, SchemaError, Unresolvable) as error:
+    except Exception as error:  # noqa: BLE001 - a stranger's schema: a `$ref` into what is none, and more
         return f"the schema cannot be applied ({type(error).__name__}): {error}"[:_MOST_SAID]
     return ""
 

@@ -51,12 +51,13 @@ def directory_in(place: str, settings: Settings) -> Path:
     """
     try:
         real = Path(os.path.realpath(place))
-    except ValueError:  # a NUL, or what no file system can spell
-        real = _KERNELS[0]
+        is_directory = real.is_dir()
+    except (OSError, ValueError):  # a name that is too long, a NUL, or what may not be looked at
+        real, is_directory = _KERNELS[0], False
     roots = [Path(os.path.realpath(root)) for root in settings.client_roots]
     is_inside = any(real.is_relative_to(root) for root in roots)
     is_kernels = any(real.is_relative_to(kernel) for kernel in _KERNELS)
-    if not place.startswith("/") or not is_inside or is_kernels or not real.is_dir():
+    if not place.startswith("/") or not is_inside or is_kernels or not is_directory:
         raise NotPermittedError("The run names a directory that this worker does not let a request choose.")
     return real
 

@@ -94,7 +94,7 @@ class Executor:
         if attempt.request.project:
             self._projects[claim.run_id] = attempt.request.project, asyncio.current_task()
         try:
-            refusal = await self._turn_away(attempt) or await self._refuse(attempt)
+            refusal = await self._refuse(attempt) or await self._turn_away(attempt)
             if refusal is not None:
                 await self._end(claim, attempt.number, refusal)
             elif (task := asyncio.current_task()) is not None and task.cancelling():
@@ -118,14 +118,14 @@ class Executor:
 
     async def _refuse(self, attempt: Attempt) -> TerminalEvent | None:
         """Why this run must not start (again), if there is a reason."""
+        if attempt.cancel:
+            return RunCancelled(reason=attempt.cancel)
         if attempt.request.agent not in self._agents:
             said = f"This worker does not serve {attempt.request.agent!r}."
             return RunFailed(error=RunError(ErrorKind.AGENT_UNAVAILABLE, said))
         if not self._has_files(attempt.request):
             said = "The project was deleted, or its files are not on this worker."
             return RunFailed(error=RunError(ErrorKind.AGENT_UNAVAILABLE, said))
-        if attempt.cancel:
-            return RunCancelled(reason=attempt.cancel)
         if attempt.number == 1 and attempt.waited_s > self._settings.queue_timeout_s:
             said = f"No worker was free within {self._settings.queue_timeout_s:g} s."
             return RunFailed(error=RunError(ErrorKind.QUEUE_TIMEOUT, said))
@@ -138,6 +138,8 @@ class Executor:
             return None
         except NotPermittedError as refused:
             error = refused
+        except OSError as failure:  # of the disk, not of Redis: the run is not tried again for it
+            error = NotPermittedError(f"What the run names cannot be looked at: {failure.strerror}.")
         self._not_permitted += 1
         _log.warning("run_not_permitted", because=str(error), count=self._not_permitted)
         return RunFailed(error=RunError(ErrorKind.NOT_PERMITTED, str(error)))

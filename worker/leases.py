@@ -157,6 +157,8 @@ class LeaseWorker(Worker):
         try:
             await self._execute(self._claims[run_id])
         except (RedisError, OSError) as error:  # it could not begin: nothing against the run
+            _log.warning("run_not_begun", run_id=run_id, error=repr(error))
+            await asyncio.sleep(_FIRST_RETRY_S)
             raise RetryJob from error
 
     def _batch_busy(self) -> int:

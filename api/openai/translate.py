@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from types import MappingProxyType
 from typing import Any
@@ -46,6 +47,8 @@ from shared.runs import (
     Turn,
 )
 
+_NOT_IN_NAMES = re.compile(r"[^a-zA-Z0-9_-]")
+_LONGEST_NAME = 128
 _NO_MEDIA: Mapping[Place, MediaPart] = MappingProxyType({})
 _MAX_STOPS = 4
 _MAX_STOP_LENGTH = 256
@@ -197,7 +200,12 @@ def _tool_use(call: ToolCall, where: str) -> ToolUsePart:
         raise ApiError(
             400, f"Invalid '{where}': must be a JSON object as text.", param=where, code="invalid_value"
         ) from error
-    return ToolUsePart(id=call_id(call.id), name=call.function.name, input=arguments)
+    return ToolUsePart(id=call_id(call.id), name=_called(call.function.name), input=arguments)
+
+
+def _called(name: str) -> str:
+    """A called tool's name as the Messages API takes one: a history may be another server's."""
+    return _NOT_IN_NAMES.sub("_", name)[:_LONGEST_NAME] or "_"
 
 
 def _legacy_id(where: str) -> str:

@@ -125,3 +125,13 @@ def test_only_the_object_is_kept(before: list[str], value: Any, after: str, size
     assert kept == inner
     assert text.is_whole
     assert text.value() == {"value": value}
+
+
+def test_every_tool_has_a_name_of_its_own() -> None:
+    tools = [ClientTool(name) for name in ("Bash", "client_Bash", "mcp__x", "client1_Bash", "get")]
+    for listed_so in (tools, tools[::-1]):
+        listed = ClientTools(listed_so)
+        shown = [listed.shown(tool.name) for tool in listed_so]
+        assert len(set(shown)) == len(listed_so)
+        assert [listed.find(name) for name in shown] == listed_so
+        assert listed.shown("get") == "get"

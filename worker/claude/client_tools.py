@@ -21,6 +21,8 @@ _HOOK_S = 3600
 """A hook waits for the end of the model's message, whose other calls may be long."""
 _LONGEST_DESCRIPTION = 4000
 """The CLI (2.1) cuts descriptions beyond 4096 characters."""
+_LONGEST_NAME = 128
+"""Of a tool, for the Messages API."""
 _METHOD_NOT_FOUND = -32601
 
 BUILT_IN = frozenset(
@@ -42,10 +44,7 @@ class ClientTools:
 
     def __init__(self, tools: Sequence[ClientTool] = (), *, are_alone: bool = False) -> None:
         self.tools = tuple(tools)
-        self._shown = {
-            tool.name: _alias(tool.name) if _is_taken(tool.name, are_alone=are_alone) else tool.name
-            for tool in tools
-        }
+        self._shown = _names([tool.name for tool in tools], are_alone=are_alone)
         self._by_shown = {self._shown[tool.name]: tool for tool in tools}
 
     @classmethod
@@ -138,5 +137,14 @@ def _is_taken(name: str, *, are_alone: bool) -> bool:
     return name.startswith("mcp__") or (not are_alone and name in BUILT_IN)
 
 
-def _alias(name: str) -> str:
-    return f"{SERVER}_{name}"
+def _names(given: Sequence[str], *, are_alone: bool) -> dict[str, str]:
+    """A name in the model's list for each of the client's tools, none twice: the client's, where it is free."""
+    shown = {name: name for name in given if not _is_taken(name, are_alone=are_alone)}
+    for name in given:
+        number = 0
+        while name not in shown:
+            alias = f"{SERVER}{number or ''}_{name}"[:_LONGEST_NAME]
+            number += 1
+            if alias not in shown.values():
+                shown[name] = alias
+    return shown

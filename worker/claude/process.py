@@ -21,6 +21,7 @@ from typing import Any, cast
 
 import msgspec
 import psutil
+import structlog
 
 from worker.claude.lines import decode_control
 from worker.process_tree import end_tree
@@ -33,6 +34,8 @@ _BOX_PROCESSES = 2
 _STDERR_LINES = 40
 _STDERR_LINE_BYTES = 2_000
 _CONTROL_PREFIX = b'{"type":"control_response"'
+
+_log = structlog.get_logger(__name__)
 
 OnLines = Callable[[list[bytes]], None]
 OnClose = Callable[[str | None], None]
@@ -197,9 +200,16 @@ class ClaudeProcess:
             self._rest = bytearray(rest)
         spoken = [line for line in lines if line and not self._answered(line)]
         if spoken:
-            self._on_lines(spoken)
+            self._tell(spoken)
         if len(self._rest) > MAX_LINE_BYTES:
             self.closed(f"The CLI wrote a line of over {MAX_LINE_BYTES} bytes.")
+
+    def _tell(self, lines: list[bytes]) -> None:
+        try:
+            self._on_lines(lines)
+        except Exception:  # noqa: BLE001 - else the loop logs it, and the turn goes on with a hole
+            _log.exception("lines_not_understood")
+            self.closed("The worker failed on what the CLI said; its log has the details.")
 
     def hear_error(self, data: bytes) -> None:
         """Take what the CLI wrote on standard error."""
