@@ -251,10 +251,10 @@ async def test_a_cancel_at_any_time_keeps_what_was_done(
     await check(world, await found(world, batch), cancelled=True)
 
 
-async def doomed(world: World, steps: int | None) -> None:
+async def doomed(world: World, steps: int | None, *, lives_s: float = 0.1) -> None:
     """A process that dies after so many steps, or when nothing goes on any more."""
     try:
-        async with asyncio.timeout(0.1):
+        async with asyncio.timeout(lives_s):
             await world.take(await world.lease(), steps)
     except TimeoutError:
         return
@@ -297,7 +297,7 @@ async def test_an_input_that_goes_meanwhile_ends_the_batch_with_what_was_done(
 ) -> None:
     world = World(redis, tmp_path, ["well", "well", "hang"])
     batch = await world.begin()
-    await doomed(world, None)
+    await doomed(world, None, lives_s=2)
     await world.files.delete(TENANT, batch.spec.input_file_id)
     await world.take(await world.lease(), None)
     batch = await found(world, batch)

@@ -138,7 +138,7 @@ def _is_taken(name: str, *, are_alone: bool) -> bool:
 
 
 def _names(given: Sequence[str], *, are_alone: bool) -> dict[str, str]:
-    """A name in the model's list for each of the client's tools, none twice: the client's, where it is free."""
+    """A name for each of the client's tools in the model's list, none twice: its own, where that is free."""
     shown = {name: name for name in given if not _is_taken(name, are_alone=are_alone)}
     for name in given:
         number = 0
