@@ -9,6 +9,7 @@ import msgspec
 from msgspec import UNSET, UnsetType
 
 from shared.runs import OnWorkerLoss, RunCompleted, ToolFinished, ToolStarted
+from shared.settings import Settings
 
 
 class BacklineOptions(msgspec.Struct, frozen=True):
@@ -16,6 +17,14 @@ class BacklineOptions(msgspec.Struct, frozen=True):
 
     show: list[Literal["thinking", "tools"]] | None = None
     on_worker_loss: OnWorkerLoss | None = None
+
+
+def shown(options: BacklineOptions | None, agent: str, settings: Settings) -> frozenset[str]:
+    """What else of a run to show: as the request says, else as the operator does for the agent."""
+    if options is not None and options.show is not None:
+        return frozenset(options.show)
+    entries = (entry.rpartition("=") for entry in settings.show)
+    return frozenset(what for name, _, what in entries if name in {"", agent})
 
 
 class ToolActivity(msgspec.Struct, frozen=True, kw_only=True):

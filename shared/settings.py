@@ -101,6 +101,8 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     """A run that no worker has started by then fails."""
     stream_hold_s: Seconds = 10.0
     """How long the status line waits for the first output, so that an early failure has its own status."""
+    show: tuple[Annotated[str, Meta(pattern=r"^(?:[a-z0-9._-]+=)?(?:thinking|tools)$")], ...] = ()
+    """What answers show unless their request says: `thinking`, `tools`; of one agent: `NAME=thinking`."""
     keepalive_s: Seconds = 10.0
     """The longest silence on an open stream before a comment is sent."""
     max_projects: Count = 100

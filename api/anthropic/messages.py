@@ -17,7 +17,7 @@ from api.anthropic.message import TokenCount
 from api.anthropic.tools import tools_of
 from api.anthropic.translate import first_needed, ignored_fields, shows_thinking, translate
 from api.anthropic.wire import CountRequest, MessagesRequest
-from api.backline import run_headers
+from api.backline import run_headers, shown
 from api.choices import Choices
 from api.claude_options import launch_options
 from api.conversations import Conversations
@@ -67,7 +67,7 @@ async def create_message(
     )
     run = await with_files(await put(run, place, conversations), body.claude_options, media)
     choices = await Choices.submit(runs, [run], tick_s=settings.keepalive_s)
-    subject = _subject(body, choices, unknown, run)
+    subject = _subject(body, choices, unknown, run, settings)
     if body.stream:
         headers = run_headers(subject.run_id, subject.conversation)
         return await stream(request, choices, MessageStream(subject), settings, headers)
@@ -90,8 +90,9 @@ async def count_tokens(
     return TokenCount(estimate(body))
 
 
-def _subject(body: MessagesRequest, choices: Choices, unknown: list[str], run: RunRequest) -> Subject:
-    show = (body.backline.show if body.backline is not None else None) or ()
+def _subject(
+    body: MessagesRequest, choices: Choices, unknown: list[str], run: RunRequest, settings: Settings
+) -> Subject:
     return Subject(
         run_id=choices.first.id,
         agent=choices.first.agent,
@@ -100,5 +101,5 @@ def _subject(body: MessagesRequest, choices: Choices, unknown: list[str], run: R
         ignored=ignored_fields(body, unknown),
         conversation=run.conversation,
         shows_thinking=shows_thinking(body),
-        shows_tools="tools" in show,
+        shows_tools="tools" in shown(body.backline, run.agent, settings),
     )

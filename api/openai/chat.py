@@ -13,7 +13,7 @@ from redis.exceptions import RedisError
 
 from api.access import RUN
 from api.answering import stream, whole
-from api.backline import run_headers
+from api.backline import run_headers, shown
 from api.choices import Choices
 from api.claude_options import launch_options
 from api.conversations import Conversations
@@ -57,6 +57,7 @@ class Asked(NamedTuple):
     run: RunRequest
     ignored: list[str]
     tools: Tools
+    show: frozenset[str]
 
 
 @post("/v1/chat/completions", status_code=200, tags=["OpenAI"], opt=RUN)
@@ -79,7 +80,7 @@ async def create_chat_completion(
     place, run = await prepare(
         body, tenant, request.state.request_id, conversations, projects, registry, media, settings
     )
-    asked = Asked(body, run, ignored, tools_of(body))
+    asked = Asked(body, run, ignored, tools_of(body), shown(body.backline, run.agent, settings))
     count = choices_of(body, place.thread)
     is_detached = goes_on(body, request.headers.get("x-backline-on-disconnect"), count)
     choices = await Choices.submit(runs, [run] * count, tick_s=settings.keepalive_s)
@@ -180,7 +181,6 @@ def _formatted(add: Add, formats: list[Formatted]) -> Add:
 
 
 def _subject(asked: Asked, choices: Choices) -> Subject:
-    show = (asked.body.backline.show if asked.body.backline is not None else None) or ()
     return Subject(
         run_id=choices.first.id,
         agent=choices.first.agent,
@@ -191,8 +191,8 @@ def _subject(asked: Asked, choices: Choices) -> Subject:
         custom=asked.tools.custom,
         is_legacy=asked.tools.is_legacy,
         is_structured=asked.run.output is not None,
-        shows_thinking="thinking" in show,
-        shows_tools="tools" in show,
+        shows_thinking="thinking" in asked.show,
+        shows_tools="tools" in asked.show,
         shows_debug=bool(asked.body.claude_options and asked.body.claude_options.debug),
         metadata=asked.body.metadata,
     )

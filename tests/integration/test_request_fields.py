@@ -81,6 +81,18 @@ async def test_what_the_agent_does_is_shown_to_who_asks(stack: Stack) -> None:
     assert [tool["status"] for tool in tools] == ["started", "finished"]
 
 
+async def test_an_operator_may_show_what_one_agent_does(new_stack: NewStack) -> None:
+    stack = new_stack(show="agent=thinking", slots=2, warm=0)
+    asks: list[dict[str, Any]] = [
+        body(SHOWN),
+        body(SHOWN) | {"model": "other"},
+        body(SHOWN, backline={"show": []}),
+    ]
+    async with stack.http() as http:
+        answers = [(await http.post(PATH, json=asked)).text for asked in asks]
+    assert ["Deep." in answer for answer in answers] == [True, False, False]
+
+
 async def test_what_the_agent_does_is_its_own_affair_otherwise(stack: Stack) -> None:
     async with stack.http() as http:
         answer = await http.post(PATH, json=body(SHOWN, stream=True))

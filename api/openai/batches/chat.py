@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import msgspec
 
+from api.backline import shown
 from api.choices import Choices
 from api.conversations import Conversations
 from api.decode import decode_body
@@ -38,7 +39,7 @@ def chat_lines(
         place, run = await prepare(
             body, item.tenant, request_id, conversations, projects, registry, media, settings
         )
-        asked = Asked(body, run, ignored, tools_of(body))
+        asked = Asked(body, run, ignored, tools_of(body), shown(body.backline, run.agent, settings))
         count = choices_of(body, place.thread)
         choices = await Choices.submit(runs, [run] * count, tick_s=settings.keepalive_s)
         try:
