@@ -170,7 +170,7 @@ async def test_an_unknown_route_is_not_found(sdk: AsyncOpenAI, http: httpx.Async
     error = check_envelope(await http.get("/v1/nothing"), 404, "unknown_url")
     assert error["message"] == "Unknown request URL: GET /v1/nothing."
     with pytest.raises(openai.NotFoundError):
-        await sdk.files.list()
+        await sdk.fine_tuning.jobs.list()
 
 
 @pytest.mark.parametrize(("method", "path"), [("PUT", PATH), ("DELETE", PATH), ("POST", "/v1/models")])

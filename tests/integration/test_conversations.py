@@ -151,10 +151,10 @@ def test_a_session_goes_on_by_its_id_and_as_the_newest(live: Stack) -> None:
     talk = Talk(live)
     session = talk.ask("one")["backline"]["session_id"]
     talk.ask("two", claude_options={"session_id": session})
-    answer = talk.ask("three", claude_options={"continue": True, "debug": True})
+    answer = talk.ask("three", claude_options={"continue": True, "odd": True})
     assert talk.saw() == ["one", "answer to one", "two", "answer to two", "three"]
     assert answer["backline"]["session_id"] == session
-    assert answer["backline"]["ignored"] == ["claude_options.debug"]
+    assert answer["backline"]["ignored"] == ["claude_options.odd"]
     assert "conversation_id" not in answer["backline"]
 
 
