@@ -187,7 +187,7 @@ def create_app(settings: Settings, drain: Drain) -> Litestar:
         "/v1/completions": completion_lines(registry, settings),
         "/v1/responses": response_lines(conversations, projects, registry, responses, media, settings),
     }
-    batches = batches_of(redis, runs, registry, files, blobs, settings, lines)
+    batches = batches_of(redis, runs, keys, registry, files, blobs, settings, lines)
 
     @asynccontextmanager
     async def lifespan(_: Litestar) -> AsyncGenerator[None, None]:

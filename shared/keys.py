@@ -158,6 +158,11 @@ class KeyStore:
             raise UnknownKeyError(key_id)
         return record
 
+    async def good(self, key_id: str) -> KeyRecord | None:
+        """A key by its id; `None` when there is none, or it opens nothing any more."""
+        record, _ = await self._get(key_id)
+        return record if record is not None and record.is_good(record.hash, await self._now_s()) else None
+
     async def all(self) -> list[KeyRecord]:
         """All keys, the oldest first; revoked ones too."""
         found: Any = self._redis.hvals(keys.KEYS)

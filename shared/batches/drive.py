@@ -263,6 +263,7 @@ class Drive:
                     number=number,
                     custom_id=request.custom_id,
                     body=bytes(request.body),
+                    key=batch.spec.key,
                 )
 
     async def _input(self, batch: Batch) -> AsyncIterator[bytes]:

@@ -44,6 +44,8 @@ class BatchSpec(msgspec.Struct, frozen=True, kw_only=True):
     completion_window: str
     metadata: dict[str, str] | None = None
     output_ttl_s: float | None = None
+    key: str = ""
+    """Id of the key that made it: its agents and limits bound the lines. Empty where none is needed."""
 
 
 class Problem(msgspec.Struct, frozen=True):
@@ -98,6 +100,7 @@ class Item(msgspec.Struct, frozen=True, kw_only=True):
     number: int
     custom_id: str
     body: bytes
+    key: str = ""
 
 
 class Outcome(msgspec.Struct, frozen=True, kw_only=True):

@@ -175,3 +175,29 @@ def listens(port: int) -> bool:
     with suppress(httpx.TransportError):
         return httpx.get(f"http://127.0.0.1:{port}/health", timeout=5).status_code == 200
     return False
+
+
+async def test_a_batch_may_no_more_than_the_key_that_made_it(new_stack: NewStack) -> None:
+    stack = new_stack(slots=4)
+    key_id, secret = new_key(stack, "--agent", "other", "--limit", "requests_per_day=1")
+    models = {"own": "other", "foreign": "agent", "beyond": "other"}
+    lines = [
+        {"custom_id": name, "method": "POST", "url": PATH, "body": body(say("Ok.")) | {"model": model}}
+        for name, model in models.items()
+    ]
+    async with sdk(stack, secret) as client:
+        content = b"".join(json.dumps(line).encode() + b"\n" for line in lines)
+        file = await client.files.create(file=("in.jsonl", content), purpose="batch")
+        batch = await client.batches.create(
+            input_file_id=file.id, endpoint="/v1/chat/completions", completion_window="24h"
+        )
+        async with asyncio.timeout(50):
+            while batch.status != "completed":
+                await asyncio.sleep(0.2)
+                batch = await client.batches.retrieve(batch.id)
+        assert batch.error_file_id is not None
+        failed = (await client.files.content(batch.error_file_id)).text.splitlines()
+    codes = {line["custom_id"]: line["response"]["body"]["error"]["code"] for line in map(json.loads, failed)}
+    assert codes.pop("foreign") == "model_not_found"
+    assert list(codes.values()) == ["insufficient_quota"]  # of the two lines the first to come has passed
+    assert usage(stack)[key_id]["completed"] == 1

@@ -13,11 +13,14 @@ from redis.exceptions import RedisError
 from api.errors import ApiError
 from api.openai.answer import envelope_of
 from api.openai.batches.runs import ItemRuns
+from api.principal import principal_of
+from api.rates import Caller
 from api.runs import Runs
 from shared.batches.drive import Announce, Execute, TryAgainError, WithdrawnError
 from shared.batches.output import request_id_of
 from shared.batches.records import BatchUsage, Item, Outcome
 from shared.blobs import BlobError
+from shared.keys import KeyStore
 from shared.settings import Settings
 
 _MOST_TRIES = 5
@@ -43,21 +46,35 @@ class AnswerLine(Protocol):
         """The answer to `item.body`."""
 
 
-def executor(answer: AnswerLine, runs: Runs, settings: Settings) -> Execute:
+def executor(answer: AnswerLine, runs: Runs, keys: KeyStore, settings: Settings) -> Execute:
     """What a coordinator needs of an endpoint, out of what the endpoint does."""
 
     async def execute(item: Item, announce: Announce) -> Outcome:
         request_id = request_id_of(item.batch_id, item.number)
+        try:
+            own = await _runs_for(item, runs, keys)
+        except ApiError as error:
+            return _failed(error, request_id)
         for attempt in range(_MOST_TRIES):
             if attempt:
                 await asyncio.sleep(_FIRST_PAUSE_S * 2 ** (attempt - 1))
-            tried = ItemRuns(runs, item, attempt, announce, settings.batch_window_s)
+            tried = ItemRuns(own, item, attempt, announce, settings.batch_window_s)
             outcome, code = await _try(lambda tried=tried: answer(item, request_id, tried), request_id)  # type: ignore[misc]
             if code not in _UPSTREAM_IS_BUSY:
                 break
         return outcome
 
     return execute
+
+
+async def _runs_for(item: Item, runs: Runs, keys: KeyStore) -> Runs:
+    """The runs as the key that made the batch may have them now; raises `ApiError` 401 when it is no more."""
+    if not item.key:
+        return runs
+    record = await keys.good(item.key)
+    if record is None:
+        raise ApiError(401, "The API key that made this batch is no longer good.", code="invalid_api_key")
+    return runs.on_behalf_of(Caller(principal_of(record), {}))
 
 
 async def _try(answer: Callable[[], Awaitable[Answer]], request_id: str) -> tuple[Outcome, str | None]:

@@ -14,6 +14,7 @@ from api.openai.batches.service import Batches
 from api.openai.batches.wire import BatchObject, CreateBatch, batch_object
 from api.openai.files.wire import checked_expiry
 from api.openai.pages import After, Limit, ObjectList, checked_metadata, page_of
+from api.principal import Principal
 from shared.batches.records import Batch, BatchSpec
 from shared.conversations import UnknownPlaceError
 from shared.settings import Settings
@@ -23,7 +24,7 @@ _TAGS = ["OpenAI"]
 
 @post("/v1/batches", status_code=200, tags=_TAGS, opt=RUN)
 async def create_batch(
-    request: Request[Any, Any, Any], tenant: str, batches: Batches, settings: Settings
+    request: Request[Any, Any, Any], principal: Principal, batches: Batches, settings: Settings
 ) -> BatchObject:
     """Have the requests of a file executed, in their time."""
     body, _ = decode_body(await request.body(), CreateBatch)
@@ -41,8 +42,9 @@ async def create_batch(
         completion_window=body.completion_window,
         metadata=checked_metadata(body.metadata) if body.metadata is not None else None,
         output_ttl_s=checked_expiry(after.anchor, after.seconds, "output_expires_after") if after else None,
+        key=principal.key,
     )
-    batch = await batches.store.create(tenant, spec, window_s=settings.batch_window_s)
+    batch = await batches.store.create(principal.tenant, spec, window_s=settings.batch_window_s)
     batches.coordinator.ring()
     return batch_object(batch)
 

@@ -14,6 +14,7 @@ from shared.batches.drive import Parts
 from shared.batches.store import BatchStore
 from shared.blobs import Blobs
 from shared.files import Files
+from shared.keys import KeyStore
 from shared.registry import CachedRegistry
 from shared.settings import Settings
 
@@ -31,6 +32,7 @@ class Batches(msgspec.Struct, frozen=True):
 def batches_of(
     redis: Redis,
     runs: Runs,
+    keys: KeyStore,
     registry: CachedRegistry,
     files: Files,
     blobs: Blobs,
@@ -49,7 +51,7 @@ def batches_of(
         store=store,
         files=files,
         blobs=blobs,
-        endpoints={path: executor(answer, runs, settings) for path, answer in endpoints.items()},
+        endpoints={path: executor(answer, runs, keys, settings) for path, answer in endpoints.items()},
         capacity=capacity,
         stop=runs.stop,
         has_begun=runs.is_known,
