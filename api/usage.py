@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import csv
 import io
+from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
 from typing import Annotated, Any, Literal, cast, get_args
 
 import msgspec
 from litestar import Request, Response, get, post
+from litestar.openapi.spec import OpenAPIMediaType, OpenAPIResponse, OpenAPIType, Operation, Schema
 from litestar.params import QueryParameter
 
 from api.access import ADMIN, ANY_KEY
@@ -87,6 +89,16 @@ class Stats(msgspec.Struct, frozen=True, kw_only=True):
     total: Used
 
 
+@dataclass
+class _JsonOrCsv(Operation):
+    """Says in our document that the answer may be a table as well."""
+
+    def __post_init__(self) -> None:
+        for status, response in (self.responses or {}).items():
+            if status == "200" and isinstance(response, OpenAPIResponse) and response.content is not None:
+                response.content["text/csv"] = OpenAPIMediaType(schema=Schema(type=OpenAPIType.STRING))
+
+
 @get("/v1/api-key/stats", tags=_TAGS, opt=ANY_KEY)
 async def own_stats(principal: Principal, accounts: Accounts, usage: UsageStore) -> KeyStats:
     """Show one's own limits and usage."""
@@ -122,7 +134,7 @@ async def reset_key(request: Request[Any, Any, Any], keys: KeyStore, accounts: A
     return WasReset(len(ids))
 
 
-@get("/v1/admin/usage", tags=_TAGS, opt=ADMIN)
+@get("/v1/admin/usage", tags=_TAGS, opt=ADMIN, operation_class=_JsonOrCsv)
 async def list_usage(
     usage: UsageStore,
     first: _From = None,
