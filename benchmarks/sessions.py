@@ -271,17 +271,23 @@ def _request(agent: str, length: int) -> RunRequest:
 def _memory(
     turns: int, bare: Sequence[psutil.Process], kept: Sequence[psutil.Process], growth: float
 ) -> Memory:
-    bare_sizes, kept_sizes = ([process.memory_full_info() for process in side] for side in (bare, kept))
+    bare_sizes, kept_sizes = ([_size(process) for process in side] for side in (bare, kept))
     return Memory(
         turns=turns,
         bare_count=len(bare),
         kept_count=len(kept),
-        bare_rss=percentile([size.rss for size in bare_sizes], 50),
-        kept_rss=percentile([size.rss for size in kept_sizes], 50),
-        bare_pss=percentile([getattr(size, "pss", 0) for size in bare_sizes], 50),
-        kept_pss=percentile([getattr(size, "pss", 0) for size in kept_sizes], 50),
+        bare_rss=percentile([rss for rss, _ in bare_sizes], 50),
+        kept_rss=percentile([rss for rss, _ in kept_sizes], 50),
+        bare_pss=percentile([pss for _, pss in bare_sizes], 50),
+        kept_pss=percentile([pss for _, pss in kept_sizes], 50),
         worker_growth=growth,
     )
+
+
+def _size(process: psutil.Process) -> tuple[int, int]:
+    """Resident and proportional bytes of a CLI, with the sandbox around it."""
+    sizes = [each.memory_full_info() for each in (process, *process.children(recursive=True))]
+    return sum(size.rss for size in sizes), sum(getattr(size, "pss", 0) for size in sizes)
 
 
 def _turn(role: str, text: str) -> Turn:

@@ -12,6 +12,8 @@ from redis.exceptions import TimeoutError as RedisTimeoutError
 
 _CONNECT_TIMEOUT_S = 5.0
 _ANSWER_TIMEOUT_S = 5.0
+_TURN_S = 10.0
+"""How long a burst of requests may wait for a connection that is free: a busy API is not a dead Redis."""
 _HEALTH_CHECK_S = 15
 _RETRIES = 3
 
@@ -25,7 +27,7 @@ def connect(url: str, *, max_connections: int = 64) -> ArqRedis:
     pool = BlockingConnectionPool.from_url(
         url,
         max_connections=max_connections,
-        timeout=_ANSWER_TIMEOUT_S,
+        timeout=_TURN_S,
         socket_connect_timeout=_CONNECT_TIMEOUT_S,
         socket_timeout=_ANSWER_TIMEOUT_S,
         health_check_interval=_HEALTH_CHECK_S,

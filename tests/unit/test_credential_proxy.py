@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import ssl
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager, suppress
 from pathlib import Path
@@ -11,6 +12,7 @@ from typing import Any
 
 import httpx
 import pytest
+import trustme
 
 from shared.runs import LaunchOptions
 from shared.settings import Settings
@@ -69,15 +71,19 @@ class Service:
         self.heard: list[Heard] = []
         self.answer: Answering = lambda heard: heard.say(200, b"{}", "content-type: application/json")
         self.url = ""
+        self._open: set[asyncio.StreamWriter] = set()
 
     @asynccontextmanager
-    async def listening(self) -> AsyncIterator[Service]:
-        server = await asyncio.start_server(self._serve, "127.0.0.1", 0)
-        self.url = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}"
+    async def listening(self, context: ssl.SSLContext | None = None) -> AsyncIterator[Service]:
+        server = await asyncio.start_server(self._serve, "127.0.0.1", 0, ssl=context)
+        port = server.sockets[0].getsockname()[1]
+        self.url = f"http://127.0.0.1:{port}" if context is None else f"https://localhost:{port}"
         async with server:
             yield self
+            await eventually(lambda: not self._open, "every connection is closed")
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self._open.add(writer)
         with suppress(asyncio.IncompleteReadError, ConnectionError):
             while True:
                 head = await reader.readuntil(b"\r\n\r\n")
@@ -88,6 +94,9 @@ class Service:
         if self.heard:
             self.heard[-1].was_hung_up.set()
         writer.close()
+        with suppress(ConnectionError):
+            await writer.wait_closed()
+        self._open.discard(writer)
 
 
 class Front:
@@ -111,8 +120,10 @@ async def front() -> AsyncIterator[Front]:
 
 
 @asynccontextmanager
-async def behind(service: Service, **settings: Any) -> AsyncIterator[Front]:
-    environ = {"ANTHROPIC_API_KEY": KEY, "ANTHROPIC_BASE_URL": service.url}
+async def behind(
+    service: Service, more: dict[str, str] | None = None, **settings: Any
+) -> AsyncIterator[Front]:
+    environ = {"ANTHROPIC_API_KEY": KEY, "ANTHROPIC_BASE_URL": service.url, **(more or {})}
     environ["ANTHROPIC_CUSTOM_HEADERS"] = "X-Team: us\nnot a header"
     given = Settings(**settings)
     upstream = find_upstream(given, environ)
@@ -247,6 +258,120 @@ async def test_who_hangs_up_hangs_up_on_the_service(front: Front) -> None:
     async with front.client.stream("POST", "/v1/messages", json=BODY, headers=shown) as got:
         await anext(got.aiter_raw())
     await asyncio.wait_for(front.service.heard[0].was_hung_up.wait(), 10)
+
+
+RAW = b"POST /v1/messages HTTP/1.1\r\nhost: x\r\nx-api-key: %s\r\ncontent-length: %d\r\n\r\n%s"
+
+
+@pytest.mark.parametrize("is_split", [True, False])
+async def test_a_request_does_not_ride_on_the_one_before_it(front: Front, is_split: bool) -> None:
+    """What comes before the answer is no part of an admitted request, and ends the connection."""
+    began = asyncio.Event()
+
+    async def answer(heard: Heard) -> None:
+        began.set()
+        await heard.begin_stream()
+
+    front.service.answer = answer
+    body = json.dumps(BODY).encode()
+    first = RAW % (front.issued.token.encode(), len(body), body)
+    reader, writer = await asyncio.open_connection("127.0.0.1", int(front.gate._url.rpartition(":")[2]))
+    writer.write(first if is_split else first + b"GET /../v1/models HTTP/1.1\r\n\r\n")
+    if is_split:
+        await asyncio.wait_for(began.wait(), 10)
+        writer.write(b"GET /../v1/models HTTP/1.1\r\n\r\n")
+    with suppress(ConnectionError):
+        await asyncio.wait_for(reader.read(), 10)  # to its end
+    assert [heard.line for heard in front.service.heard] in ([], ["POST /v1/messages HTTP/1.1"])
+    writer.close()
+
+
+@pytest.mark.parametrize(
+    "said", [b"\x16\x03\x01", b"POST /v1/messages HTTP/1.1\r\n" + b"x: " + b"y" * 200_000]
+)
+async def test_what_is_no_http_is_hung_up_on(front: Front, said: bytes) -> None:
+    reader, writer = await asyncio.open_connection("127.0.0.1", int(front.gate._url.rpartition(":")[2]))
+    writer.write(said)
+    with suppress(ConnectionError):
+        assert b"invalid_request" in await asyncio.wait_for(reader.read(), 10) or len(said) > 1000
+    writer.close()
+    assert front.service.heard == []
+
+
+async def test_a_connection_to_the_service_serves_many_calls(front: Front) -> None:
+    for _ in range(5):
+        assert (await front.post()).status_code == 200
+    assert len({id(heard.writer) for heard in front.service.heard}) == 1
+
+
+async def test_a_connection_that_the_service_closed_is_not_used_again(front: Front) -> None:
+    async def answer(heard: Heard) -> None:
+        await heard.say(200, b"{}", "connection: close")
+        heard.writer.close()
+
+    front.service.answer = answer
+    assert [(await front.post()).status_code for _ in range(3)] == [200, 200, 200]
+
+
+async def test_a_slow_reader_holds_up_the_service_and_not_the_memory(front: Front) -> None:
+    sent = 0
+
+    async def answer(heard: Heard) -> None:
+        nonlocal sent
+        await heard.begin_stream()
+        for _ in range(2000):
+            await heard.chunk(b"x" * 65536)
+            sent += 65536
+
+    front.service.answer = answer
+    shown = {"x-api-key": front.issued.token}
+    async with front.client.stream("POST", "/v1/messages", json=BODY, headers=shown) as got:
+        await anext(got.aiter_raw())
+        await asyncio.sleep(1)
+        assert 0 < sent < 40 * 2**20
+
+
+class Forward:
+    """An HTTP proxy that opens tunnels."""
+
+    def __init__(self) -> None:
+        self.heads: list[str] = []
+
+    async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        head = (await reader.readuntil(b"\r\n\r\n")).decode()
+        self.heads.append(head)
+        host, _, port = head.split()[1].rpartition(":")
+        if "Basic dXM6YXM=" not in head:  # us:as
+            writer.write(b"HTTP/1.1 407 No\r\ncontent-length: 0\r\n\r\n")
+            writer.close()
+            return
+        to_reader, to_writer = await asyncio.open_connection(host, int(port))
+        writer.write(b"HTTP/1.1 200 Yes\r\n\r\n")
+
+        async def pour(source: asyncio.StreamReader, sink: asyncio.StreamWriter) -> None:
+            while data := await source.read(65536):
+                sink.write(data)
+            sink.close()
+
+        with suppress(ConnectionError):
+            await asyncio.gather(pour(reader, to_writer), pour(to_reader, writer))
+
+
+@pytest.mark.parametrize(("user", "status"), [("us:as", 200), ("us:no", 502)])
+async def test_calls_go_through_the_environments_proxy_encrypted(
+    tmp_path: Path, user: str, status: int
+) -> None:
+    authority, forward = trustme.CA(), Forward()
+    authority.cert_pem.write_to_path(tmp_path / "ca.pem")
+    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+    authority.issue_cert("localhost").configure_cert(context)
+    between = await asyncio.start_server(forward.serve, "127.0.0.1", 0)
+    port = between.sockets[0].getsockname()[1]
+    environ = {"HTTPS_PROXY": f"http://{user}@127.0.0.1:{port}", "SSL_CERT_FILE": str(tmp_path / "ca.pem")}
+    async with between, Service().listening(context) as service, behind(service, environ) as front:
+        assert [(await front.post()).status_code for _ in range(2)] == [status, status]
+        assert forward.heads[0].startswith(f"CONNECT {service.url.removeprefix('https://')} ")
+        assert KEY not in "".join(forward.heads)
 
 
 async def test_failures_of_the_service_come_as_they_are(front: Front) -> None:

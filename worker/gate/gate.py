@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
+import asyncio
 import socket
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 
 import httpx
 import msgspec
 import structlog
-import uvicorn
 
 from shared.settings import Settings
 from worker.claude.launch import Launch
-from worker.gate.app import Proxy
+from worker.gate.inward import Inward
+from worker.gate.outward import Outward
 from worker.gate.passes import Pass, Passes
+from worker.gate.proxy import Proxy
 from worker.gate.upstream import Upstream, outward_proxy
 
 _BACKLOG = 128
@@ -38,37 +39,31 @@ class Gate:
 
     async def run(self) -> None:
         """Serve until cancelled."""
-        async with self._transport() as transport:
-            proxy = Proxy(self._upstream, self._passes, transport, self._models)
-            config = uvicorn.Config(
-                proxy,
-                http="httptools",
-                ws="none",
-                lifespan="off",
-                log_config=None,
-                log_level="critical",
-                access_log=False,
-                server_header=False,
-                date_header=False,
-                timeout_graceful_shutdown=1,
-            )
-            server = _Server(config)
-            try:
-                await server.serve(sockets=[self._socket])
-            finally:
-                if server.started:
-                    await server.shutdown(sockets=[self._socket])
-                self.close()
+        outward = self._outward()
+        proxy = Proxy(self._upstream.headers, self._passes, outward, self._models)
+        connections: set[Inward] = set()
+        loop = asyncio.get_running_loop()
+        server = await loop.create_server(
+            lambda: Inward(proxy, connections), sock=self._socket, backlog=_BACKLOG
+        )
+        try:
+            await loop.create_future()
+        finally:
+            server.close()
+            for connection in list(connections):
+                connection.close()
+            outward.close()
+            self.close()
 
-    def _transport(self) -> httpx.AsyncHTTPTransport:
+    def _outward(self) -> Outward:
         """The way out that the CLI would have taken: its certificates, and the proxy of its environment."""
         context = httpx.create_ssl_context(trust_env=False)
+        context.set_alpn_protocols(["http/1.1"])
         for name in ("SSL_CERT_FILE", "NODE_EXTRA_CA_CERTS"):
             if extra := self._environ.get(name):
                 context.load_verify_locations(extra)
-        limits = httpx.Limits(max_connections=None, max_keepalive_connections=64, keepalive_expiry=60.0)
-        proxy = outward_proxy(self._upstream.url, self._environ)
-        return httpx.AsyncHTTPTransport(verify=context, limits=limits, proxy=proxy)
+        url = self._upstream.url
+        return Outward(url, context, outward_proxy(url, self._environ))
 
     def close(self) -> None:
         """Listen no more; `run` does this at its end."""
@@ -95,11 +90,3 @@ class Gate:
         if self._upstream.is_anthropics:  # behind a loopback address the CLI (2.1) would leave features out
             env["_CLAUDE_CODE_ASSUME_FIRST_PARTY_BASE_URL"] = "1"
         return msgspec.structs.replace(launch, env=env)
-
-
-class _Server(uvicorn.Server):
-    """Leaves signals to the worker."""
-
-    @contextmanager
-    def capture_signals(self) -> Iterator[None]:
-        yield
