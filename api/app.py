@@ -64,6 +64,7 @@ from api.openai.stored import (
 )
 from api.projects import create_project, delete_project, list_projects, retrieve_project
 from api.rates import add_rate_headers
+from api.run_routes import cancel_run, list_runs, retrieve_run
 from api.runs import Runs
 from api.sessions import create_session, delete_session, list_sessions, retrieve_session, session_stats
 from api.unattended import Unattended
@@ -80,6 +81,7 @@ from shared.keys import KeyStore
 from shared.projects import ProjectStore
 from shared.redis import connect
 from shared.registry import CachedRegistry, RegistryStore
+from shared.run_index import RunIndex
 from shared.run_store import RunStore
 from shared.settings import Settings
 from shared.stored import ObjectStore
@@ -100,6 +102,9 @@ ROUTES: list[ControllerRouterHandler] = [
     update_completion,
     delete_completion,
     list_messages,
+    list_runs,
+    retrieve_run,
+    cancel_run,
     follow_run,
     create_response,
     retrieve_response,
@@ -224,6 +229,7 @@ def create_app(settings: Settings, drain: Drain) -> Litestar:
             "drain": _given(drain),
             "keys": _given(keys),
             "store": _given(store),
+            "run_index": _given(RunIndex(redis)),
             "accounts": _given(Accounts(redis)),
             "usage": _given(UsageStore(redis)),
         },

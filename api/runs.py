@@ -173,6 +173,13 @@ class Runs:
         reason = "The run was stopped on request."
         return await self._store.stop(run_id, agent, RunCancelled(reason=reason), reason)
 
+    async def wait_for_end(self, run: AcceptedRun, *, timeout_s: float) -> None:
+        """Wait until the run is over, up to `timeout_s` seconds."""
+        with suppress(TimeoutError):
+            async with asyncio.timeout(timeout_s), aclosing(self.follow(run, tick_s=_TICK_S)) as batches:
+                async for _ in batches:
+                    pass
+
     def abandon(self, run: AcceptedRun) -> None:
         """Cancel a run nobody waits for any more; returns at once, even in a task being cancelled."""
         self._abandoned.put_nowait(run)

@@ -49,6 +49,8 @@ BATCH = "batch:"
 """Before a place in the name of a queue: its runs give way to all others."""
 BATCH_TTL_MS = 60 * 24 * 3_600_000
 """A batch's record, and what is gathered of it."""
+MOST_RUNS = 100_000
+"""A list of runs holds the newest of them, up to this many."""
 RUN_SLACK_MS = 3_600_000
 """A run's record outlives its own deadlines by this much, so that a late reader still finds why it ended."""
 
@@ -56,6 +58,11 @@ RUN_SLACK_MS = 3_600_000
 def run(run_id: str) -> str:
     """Hash: the run's record."""
     return f"backline:run:{run_id}"
+
+
+def runs(tenant: str | None = None) -> str:
+    """Sorted set of run ids by when they were submitted (ms, Redis clock): a tenant's, or all of them."""
+    return "backline:runs" if tenant is None else f"backline:runs:{owner(tenant)}"
 
 
 def events(run_id: str) -> str:

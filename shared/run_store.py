@@ -11,6 +11,7 @@ from arq.jobs import serialize_job
 from shared import redis_keys as keys
 from shared.accounts import LimitReachedError, Standing, decode_standing, reservation
 from shared.keys import Limits
+from shared.run_index import about
 from shared.runs import (
     TERMINAL_STATES,
     RunRequest,
@@ -119,7 +120,14 @@ class RunStore:
         ttl_ms = int(ttl_s * 1000) + keys.RUN_SLACK_MS + self._retention_ms
         status, created_ms, waiting, *reserved = await self._scripts(
             "submit",
-            [keys.run(run_id), keys.job(run_id), request.queue, keys.prefix(request.prefix)],
+            [
+                keys.run(run_id),
+                keys.job(run_id),
+                request.queue,
+                keys.prefix(request.prefix),
+                keys.runs(request.tenant),
+                keys.runs(),
+            ],
             [
                 run_id,
                 encode_request(request),
@@ -138,6 +146,8 @@ class RunStore:
                 keys.run(""),
                 ttl_ms,
                 *reservation(request, limits or Limits()),
+                about(request),
+                keys.MOST_RUNS,
             ],
         )
         if status == _QUEUE_FULL:
@@ -198,15 +208,18 @@ class RunStore:
             )
         )
 
-    async def begin(self, claim: Claim, worker_id: str, *, ttl_s: float) -> Attempt | None:
+    async def begin(
+        self, claim: Claim, worker_id: str, *, ttl_s: float, is_start: bool = True
+    ) -> Attempt | None:
         """Start an attempt; `None` when the run is over or another worker has it.
 
-        Raises `UnreadableRunError` when the request is not one that this version can read.
+        Without `is_start` it is only there to end the run. Raises `UnreadableRunError` when the request is
+        not one that this version can read.
         """
         names = [keys.run(claim.run_id), keys.events(claim.run_id), keys.lease(claim.run_id)]
         ttl_ms = int(ttl_s * 1000) + keys.RUN_SLACK_MS + self._retention_ms
         started = encode_event(RunStarted(worker=worker_id))
-        answer = await self._scripts("begin", names, [claim.token, worker_id, started, ttl_ms])
+        answer = await self._scripts("begin", names, [claim.token, worker_id, started, ttl_ms, int(is_start)])
         if not answer:
             return None
         attempt, n, request, cancel, waited_ms = answer

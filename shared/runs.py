@@ -190,6 +190,8 @@ class RunRequest(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """What becomes of a turn that had shown something when its worker was lost; `None`: the setting."""
     key: str = ""
     """Id of the API key it runs for; empty for none."""
+    retry_of: str = ""
+    """Id of the dead run that an operator has begun anew as this one."""
 
 
 class RunState(StrEnum):
@@ -346,6 +348,8 @@ class RunFailed(msgspec.Struct, frozen=True, tag="failed", array_like=True):
 
     error: RunError
     usage: Usage = Usage()
+    stderr: str = ""
+    """The last lines of a CLI that died, redacted: no client's to see in its answer."""
 
 
 class RunCancelled(msgspec.Struct, frozen=True, tag="cancelled", array_like=True):

@@ -37,6 +37,7 @@ _NAMES = (
     "registry",
     "release",
     "renew",
+    "run_page",
     "session_delete",
     "session_save",
     "stop",

@@ -108,7 +108,9 @@ class Executor:
     async def give_up(self, claim: Claim) -> None:
         """End a run whose every start ended without a word."""
         try:
-            attempt = await self._store.begin(claim, self._worker_id, ttl_s=self._settings.retention_s)
+            attempt = await self._store.begin(
+                claim, self._worker_id, ttl_s=self._settings.retention_s, is_start=False
+            )
         except UnreadableRunError as error:
             await self._end(claim, error.attempt, _unreadable(error))
             return

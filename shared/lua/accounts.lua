@@ -133,7 +133,7 @@ end
 local function end_run(keys, run_id, attempt, state, event, retention_ms, spent)
   append(keys[2], attempt, event)
   retention_ms = redis.call('HGET', keys[1], 'keep') or retention_ms
-  redis.call('HSET', keys[1], 'state', state, 'ended', now_ms())
+  redis.call('HSET', keys[1], 'state', state, 'ended', now_ms(), 'end', event)
   redis.call('HDEL', keys[1], 'request') -- what was said need not outlive the run
   redis.call('PEXPIRE', keys[1], retention_ms)
   redis.call('PEXPIRE', keys[2], retention_ms)

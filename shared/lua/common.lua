@@ -24,3 +24,16 @@ local function enlist(list, id, now, ttl_ms)
   redis.call('ZREMRANGEBYSCORE', list, '-inf', now - ttl_ms)
   redis.call('PEXPIRE', list, ttl_ms)
 end
+
+-- Put a run into its lists. Of each the two oldest are looked at, so that what has lapsed leaves it faster
+-- than runs come; where one that is kept long stands before it, the reader of the list sweeps it out.
+local function list_run(lists, id, now, ttl_ms, run_prefix, most)
+  for _, list in ipairs(lists) do
+    for _, oldest in ipairs(redis.call('ZRANGE', list, 0, 1)) do
+      if redis.call('EXISTS', run_prefix .. oldest) == 0 then redis.call('ZREM', list, oldest) end
+    end
+    redis.call('ZADD', list, now, id)
+    redis.call('ZREMRANGEBYRANK', list, 0, -most - 1)
+    if redis.call('PTTL', list) < ttl_ms then redis.call('PEXPIRE', list, ttl_ms) end
+  end
+end
