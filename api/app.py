@@ -21,6 +21,15 @@ from api.anthropic.messages import count_tokens, create_message
 from api.asked_for import asked_for
 from api.completions_control import completion_status
 from api.conversations import Conversations
+from api.dead_letters import (
+    Retries,
+    discard_letter,
+    discard_letters,
+    list_letters,
+    retrieve_letter,
+    retry_letter,
+    retry_letters,
+)
 from api.docs import docs_page, openapi_config, openapi_json, static_files
 from api.error_answers import body_of, status_of
 from api.errors import ApiError, ClientGoneError, unavailable
@@ -74,6 +83,7 @@ from shared.accounts import Accounts
 from shared.added_items import AddedItems
 from shared.blobs import BlobError
 from shared.conversations import ConversationStore
+from shared.dead_letters import DeadLetters
 from shared.event_tail import EventHub
 from shared.files import Files, blobs_of
 from shared.key_import import given_keys
@@ -145,6 +155,12 @@ ROUTES: list[ControllerRouterHandler] = [
     retrieve_key,
     revoke_key,
     rotate_key,
+    list_letters,
+    retrieve_letter,
+    retry_letter,
+    discard_letter,
+    retry_letters,
+    discard_letters,
     list_usage,
     own_stats,
     all_stats,
@@ -182,6 +198,7 @@ def create_app(settings: Settings, drain: Drain) -> Litestar:
     unattended = Unattended(redis, runs, settings)
     responses = Responses(redis, runs, unattended, settings)
     unattended.settle_with(responses.settle_run)
+    letters = DeadLetters(redis, settings.dead_letter_ttl_s)
     blobs = blobs_of(settings)
     files = Files(redis, blobs, ttl_s=settings.file_ttl_s)
     media = Media(fetcher, settings, files)
@@ -229,6 +246,8 @@ def create_app(settings: Settings, drain: Drain) -> Litestar:
             "drain": _given(drain),
             "keys": _given(keys),
             "store": _given(store),
+            "dead_letters": _given(letters),
+            "retries": _given(Retries(letters, runs, unattended)),
             "run_index": _given(RunIndex(redis)),
             "accounts": _given(Accounts(redis)),
             "usage": _given(UsageStore(redis)),

@@ -20,13 +20,14 @@ from shared.runs import (
     RunFailed,
     RunRequest,
     RunStarted,
+    StderrKept,
     StepKept,
     UpstreamRetry,
 )
 from shared.tasks import end_tasks
 
 _BEGIN_S = 5.0
-_PREPARING = (RunStarted, Restarted, StepKept, UpstreamRetry)
+_PREPARING = (RunStarted, Restarted, StepKept, StderrKept, UpstreamRetry)
 _MOST_WAITING = 64
 _TERMINAL = (RunCompleted, RunFailed, RunCancelled)
 

@@ -20,6 +20,11 @@ OPEN_BATCHES = "backline:open-batches"
 AGENTS = "backline:agents"
 """Hash of agent name to the record last announced, kept a week after the last worker left."""
 
+DEAD = "backline:dead"
+"""Sorted set of the ids of dead letters by when their runs were given up (ms)."""
+MOST_DEAD = 1_000
+"""So many dead letters are kept, the newest: each holds a whole request."""
+
 KEYS = "backline:keys"
 """Hash of key id to the key's record (`shared.keys`); kept until an operator deletes it."""
 KEY_HASHES = "backline:key-hashes"
@@ -68,6 +73,16 @@ def runs(tenant: str | None = None) -> str:
 def events(run_id: str) -> str:
     """Stream of the run's events, and the channel they are published on."""
     return f"backline:events:{run_id}"
+
+
+def dead(run_id: str) -> str:
+    """Hash: a dead letter (`shared.dead_letters`)."""
+    return f"backline:dead:{run_id}"
+
+
+def dead_request(run_id: str) -> str:
+    """What the dead run was asked; lives and goes with the letter."""
+    return f"backline:dead-request:{run_id}"
 
 
 def queue(agent: str) -> str:

@@ -125,6 +125,11 @@ def about(request: RunRequest) -> bytes:
     )
 
 
+def about_in(data: bytes) -> RunAbout:
+    """Decode what `about` gave; empty for a run of an earlier version."""
+    return _about.decode(data) if data else RunAbout()
+
+
 def _age_of(place: str) -> int:
     """When the run was submitted, in ms, by its id: about right where its record is gone."""
     match = _RUN_ID.fullmatch(place)
@@ -154,7 +159,7 @@ def _read(run_id: str, values: Sequence[bytes | None]) -> RunRecord | None:
         ended_ms=int(fields.get("ended", 0)),
         starts=int(fields.get("starts", 0)),
         workers=tuple(text("workers").split()),
-        about=_about.decode(fields["about"]) if "about" in fields else RunAbout(),
+        about=about_in(fields.get("about", b"")),
         end=_end_in(fields),
         is_cancelling="cancel" in fields,
     )

@@ -14,6 +14,7 @@ from shared.keys import Limits
 from shared.run_index import about
 from shared.runs import (
     TERMINAL_STATES,
+    RunFailed,
     RunRequest,
     RunStarted,
     RunState,
@@ -242,6 +243,16 @@ class RunStore:
         state, data, spent = _ending(event)
         args: list[Value] = [claim.run_id, attempt, state, data, self._retention_ms, spent]
         return bool(await self._scripts("finish", names, args))
+
+    async def bury(self, claim: Claim, attempt: int, event: RunFailed, *, stderr: str, keep_s: float) -> bool:
+        """End a run as `finish` does, and keep it as a dead letter for `keep_s` seconds."""
+        names = _run_keys(claim.run_id, claim.queue)
+        names += [keys.dead(claim.run_id), keys.dead_request(claim.run_id), keys.DEAD]
+        state, data, spent = _ending(event)
+        args: list[Value] = [claim.run_id, attempt, state, data, self._retention_ms, spent]
+        args += [max(1, int(keep_s * 1000)), event.error.kind.value, stderr]
+        args += [keys.MOST_DEAD, keys.dead(""), keys.dead_request("")]
+        return bool(await self._scripts("bury", names, args))
 
     async def stop(self, run_id: str, agent: str, event: TerminalEvent, reason: str) -> bool:
         """End a run that nobody has with `event`, or tell its worker to cancel it for `reason`.

@@ -320,6 +320,15 @@ class StepKept(msgspec.Struct, frozen=True, tag="step", array_like=True):
     entries: bytes
 
 
+class StderrKept(msgspec.Struct, frozen=True, tag="stderr", array_like=True):
+    """Lines that the CLI wrote on standard error, redacted: what is left of it if its worker is lost.
+
+    It is no reader's to see.
+    """
+
+    text: str
+
+
 class Restarted(msgspec.Struct, frozen=True, tag="restarted", array_like=True):
     """A worker was lost, and the turn begins anew: what was said before does not count."""
 
@@ -361,7 +370,7 @@ class RunCancelled(msgspec.Struct, frozen=True, tag="cancelled", array_like=True
 
 TerminalEvent = RunCompleted | RunFailed | RunCancelled
 OutputEvent = TextDelta | ThinkingDelta | ToolStarted | ToolFinished | CallStarted | CallDelta
-RunEvent = RunStarted | OutputEvent | StepKept | Restarted | UpstreamRetry | TerminalEvent
+RunEvent = RunStarted | OutputEvent | StepKept | StderrKept | Restarted | UpstreamRetry | TerminalEvent
 
 
 class LoggedEvent(msgspec.Struct, frozen=True, array_like=True):

@@ -136,6 +136,8 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     """Whether URLs may lead to loopback and private networks; only where every client is trusted."""
     retention_s: Seconds = 3600.0
     """How long a finished run and its events can still be read."""
+    dead_letter_ttl_s: Seconds = 7 * 24 * 3600.0
+    """How long a run that was given up is kept with its request, for an operator to look at or retry."""
     completion_ttl_s: Seconds = 30 * 24 * 3600.0
     """How long a completion that a client asked to store is kept."""
     response_ttl_s: Seconds = 7 * 24 * 3600.0

@@ -23,17 +23,21 @@ from shared.runs import (
     RunEvent,
     RunFailed,
     RunRequest,
+    StderrKept,
     TerminalEvent,
     decode_event,
 )
 from shared.settings import Settings
 from worker.admission import NotPermittedError, admit
 from worker.recovery import Lost, lost_turn
+from worker.stderr import MOST_STDERR
 from worker.turn import Stop
 from worker.turns import Turns
 
 _FINISH_RETRY_S = 0.5
 _LEAVE_S = 5.0
+_LOOK_BACK = 5_000
+"""Events of a dead run that are looked through for what its CLI wrote."""
 
 _log = structlog.get_logger(__name__)
 
@@ -116,7 +120,7 @@ class Executor:
             return
         if attempt is not None:
             lost = RunError(ErrorKind.WORKER_LOST, "Every worker that started this run was lost.")
-            await self._end(claim, attempt.number, RunFailed(error=lost))
+            await self._until_written(lambda: self._bury(claim, attempt.number, RunFailed(error=lost)))
 
     async def _refuse(self, attempt: Attempt) -> TerminalEvent | None:
         """Why this run must not start (again), if there is a reason."""
@@ -170,10 +174,24 @@ class Executor:
     async def _end(self, claim: Claim, attempt: int, event: TerminalEvent) -> None:
         """Write the terminal event after all others, over again while Redis is away."""
         await self._writer.flush()
+        await self._until_written(lambda: self._finish(claim, attempt, event))
+
+    async def _finish(self, claim: Claim, attempt: int, event: TerminalEvent) -> None:
+        is_ours = await self._store.finish(claim, attempt, event)
+        _log.info("run_ended", accepted=is_ours, **_summary(event))
+
+    async def _bury(self, claim: Claim, attempt: int, event: RunFailed) -> None:
+        entries = await self._redis.xrevrange(keys.events(claim.run_id), count=_LOOK_BACK)
+        said = (decode_event(fields[b"e"]) for _, fields in reversed(entries))
+        stderr = "".join(event.text for event in said if isinstance(event, StderrKept))[-MOST_STDERR:]
+        keep_s = self._settings.dead_letter_ttl_s
+        is_ours = await self._store.bury(claim, attempt, event, stderr=stderr, keep_s=keep_s)
+        _log.warning("run_given_up", run_id=claim.run_id, accepted=is_ours, **_summary(event))
+
+    async def _until_written(self, write: Callable[[], Awaitable[None]]) -> None:
         while True:
             try:
-                is_ours = await self._store.finish(claim, attempt, event)
-                _log.info("run_ended", accepted=is_ours, **_summary(event))
+                await write()
                 return
             except (RedisError, OSError) as error:
                 _log.warning("finish_delayed", error=str(error))

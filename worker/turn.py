@@ -19,6 +19,7 @@ from shared.runs import (
     ToolUsePart,
 )
 from shared.settings import Settings
+from shared.telemetry import redacted
 from worker.claude.calls import Calls
 from worker.claude.client_tools import ClientTools, is_clients
 from worker.claude.lines import HookInput
@@ -28,6 +29,7 @@ from worker.claude.transcript import Entry
 from worker.claude.translate import Translator, Wish
 from worker.processes import Found
 from worker.recovery import GO_ON, Lost, Steps, StepTooLargeError
+from worker.stderr import MOST_STDERR, Stderr
 
 _INTERRUPT_GRACE_S = 0.5
 
@@ -107,6 +109,7 @@ class Turn:
         if lost is not None:
             self._prompt = lost.prompt
             self._translator.go_on_after(lost.text, is_cut=bool(lost.tail) and not lost.tools)
+        self._stderr = Stderr(reporter.say)
         self._asked: list[tuple[HookInput, Reply]] = []
         self._tasks = asyncio.TaskGroup()
         self._is_started = False
@@ -121,6 +124,7 @@ class Turn:
         process = self._process
         process.on_lines, process.on_close = self._hear, self._closed
         process.on_hook, process.on_entries = self._asks, self._keep
+        process.process.on_error = self._stderr.hear
         if self._process.has_ended:
             self._over.set()
         async with self._tasks as tasks:
@@ -273,8 +277,11 @@ class Turn:
             f"The Claude CLI ended without a result (exit code {self._process.process.exit_code})."
         )
         kind = ErrorKind.CLI_DIED if self._is_started else ErrorKind.CLI_NOT_STARTED
-        return self._translator.terminal() or RunFailed(error=RunError(kind, said), usage=usage)
+        stderr = redacted(self._process.process.stderr_tail)[-MOST_STDERR:]
+        return self._translator.terminal() or RunFailed(
+            error=RunError(kind, said), usage=usage, stderr=stderr
+        )
 
     def _with_stderr(self, said: str) -> str:
-        tail = self._process.process.stderr_tail
+        tail = redacted(self._process.process.stderr_tail)
         return f"{said} It wrote: {tail[-500:]}" if tail else said

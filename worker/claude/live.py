@@ -159,6 +159,7 @@ class LiveProcess:
         """Between turns: nobody listens."""
         self.on_lines, self.on_close = _nobody, _nobody_closed
         self.on_hook, self.on_entries = _nobody_decides, _nobody_keeps
+        self._process.on_error = None
 
     async def end(self, *, grace_s: float = 0.0, sweep: bool = True) -> None:
         """End the process, its tree and its files. Safe to call twice."""

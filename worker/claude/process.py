@@ -63,6 +63,8 @@ class ClaudeProcess:
         self._answers: dict[str, asyncio.Future[dict[str, Any]]] = {}
         self._rest = bytearray()
         self._stderr_tail = _Tail()
+        self.on_error: Callable[[bytes], None] | None = None
+        """Called with what the CLI writes on standard error."""
         self._has_closed = False
         self._exited = asyncio.Event()
         self._transport: asyncio.SubprocessTransport
@@ -214,6 +216,8 @@ class ClaudeProcess:
     def hear_error(self, data: bytes) -> None:
         """Take what the CLI wrote on standard error."""
         self._stderr_tail.add(data)
+        if self.on_error is not None:
+            self.on_error(data)
 
     def closed(self, why: str | None) -> None:
         """Take note that nothing will follow; `why` is a complaint, if there is one."""
