@@ -2,34 +2,34 @@
 
 from __future__ import annotations
 
-import os
 import sys
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Any
 
-from cyclopts import App, Parameter
+from cyclopts import App
 
 from cli.errors import CommandError
+from cli.over_http import Key, Url, answer_of, asking
 
 if TYPE_CHECKING:
     import httpx
 
 _POLL_S = 1.0
-_TIMEOUT_S = 60.0
 _PATIENCE_S = 60.0
 _OVER = frozenset({"completed", "failed", "expired", "cancelled"})
-
-Url = Annotated[str | None, Parameter(help="Where the API is, such as http://127.0.0.1:9000.")]
 
 app = App(name="batch", help="Have the requests of a file executed, in their time.")
 
 
 @app.command
 def submit(
-    file: Path, *, url: Url = None, endpoint: str = "/v1/chat/completions", watch: bool = False
+    file: Path,
+    *,
+    url: Url = None,
+    key: Key = None,
+    endpoint: str = "/v1/chat/completions",
+    watch: bool = False,
 ) -> None:
     """Upload a file of requests and begin a batch.
 
@@ -44,11 +44,11 @@ def submit(
     """
     if not file.is_file():
         raise CommandError(f"There is no file {file}.", code=2)
-    with _api(url) as http, file.open("rb") as content:
+    with asking(url, key) as http, file.open("rb") as content:
         form = {"purpose": "batch"}
-        uploaded = _json(http.post("/v1/files", data=form, files={"file": (file.name, content)}))
+        uploaded = answer_of(http.post("/v1/files", data=form, files={"file": (file.name, content)}))
         wanted = {"input_file_id": uploaded["id"], "endpoint": endpoint, "completion_window": "24h"}
-        begun = _json(http.post("/v1/batches", json=wanted))
+        begun = answer_of(http.post("/v1/batches", json=wanted))
         sys.stdout.write(f"{begun['id']}\n")
         sys.stdout.flush()
         if watch:
@@ -56,7 +56,7 @@ def submit(
 
 
 @app.command
-def status(batch_id: str, *, url: Url = None, watch: bool = False) -> None:
+def status(batch_id: str, *, url: Url = None, key: Key = None, watch: bool = False) -> None:
     """Show where a batch is.
 
     Parameters
@@ -66,15 +66,15 @@ def status(batch_id: str, *, url: Url = None, watch: bool = False) -> None:
     watch
         Go on until it is over.
     """
-    with _api(url) as http:
+    with asking(url, key) as http:
         if watch:
             _watch(http, batch_id)
         else:
-            _tell(_json(http.get(f"/v1/batches/{batch_id}")))
+            _tell(answer_of(http.get(f"/v1/batches/{batch_id}")))
 
 
 @app.command
-def cancel(batch_id: str, *, url: Url = None) -> None:
+def cancel(batch_id: str, *, url: Url = None, key: Key = None) -> None:
     """End a batch; what was done is kept.
 
     Parameters
@@ -82,12 +82,12 @@ def cancel(batch_id: str, *, url: Url = None) -> None:
     batch_id
         The batch.
     """
-    with _api(url) as http:
-        _tell(_json(http.post(f"/v1/batches/{batch_id}/cancel")))
+    with asking(url, key) as http:
+        _tell(answer_of(http.post(f"/v1/batches/{batch_id}/cancel")))
 
 
 @app.command
-def results(batch_id: str, *, url: Url = None, errors: bool = False) -> None:
+def results(batch_id: str, *, url: Url = None, key: Key = None, errors: bool = False) -> None:
     """Print what a batch that is over has given.
 
     Parameters
@@ -97,8 +97,8 @@ def results(batch_id: str, *, url: Url = None, errors: bool = False) -> None:
     errors
         The file of errors, in place of that of answers.
     """
-    with _api(url) as http:
-        batch = _json(http.get(f"/v1/batches/{batch_id}"))
+    with asking(url, key) as http:
+        batch = answer_of(http.get(f"/v1/batches/{batch_id}"))
         file_id = batch["error_file_id" if errors else "output_file_id"]
         if batch["status"] not in _OVER:
             raise CommandError(f"The batch is {batch['status']}: its results are not there yet.")
@@ -159,7 +159,7 @@ def _patiently(http: httpx.Client, batch_id: str) -> dict[str, Any]:
         try:
             answer = http.get(f"/v1/batches/{batch_id}")
             if answer.status_code < 500 or time.monotonic() > give_up_at:
-                return _json(answer)
+                return answer_of(answer)
         except httpx.TransportError:
             if time.monotonic() > give_up_at:
                 raise
@@ -181,34 +181,3 @@ def _duration(seconds: float) -> str:
     minutes, left = divmod(round(seconds), 60)
     hours, minutes = divmod(minutes, 60)
     return f"{hours} h {minutes} min" if hours else f"{minutes} min {left} s" if minutes else f"{left} s"
-
-
-@contextmanager
-def _api(url: str | None) -> Iterator[httpx.Client]:
-    """A client of the API; raises `CommandError` when it does not answer."""
-    import httpx  # noqa: PLC0415 - imported here so that --help is quick
-
-    from cli.banner import base_url  # noqa: PLC0415
-    from shared.settings_sources import load_settings  # noqa: PLC0415
-
-    if url is None:
-        settings = load_settings({}, os.environ, Path.cwd()).settings
-        url = base_url(settings.host, settings.port)
-    try:
-        with httpx.Client(base_url=url, timeout=_TIMEOUT_S) as http:
-            yield http
-    except (httpx.TransportError, httpx.InvalidURL) as error:
-        raise CommandError(f"The API at {url} does not answer: {error}") from error
-
-
-def _json(answer: httpx.Response) -> dict[str, Any]:
-    """The answer's object; raises `CommandError` with the API's own words for an error."""
-    try:
-        found: dict[str, Any] = answer.json()
-        error = found.get("error") if answer.status_code != 200 else None
-    except (ValueError, AttributeError) as bad:
-        raise CommandError(f"{answer.url} is not an API of Backline.") from bad
-    if answer.status_code != 200:
-        said = error.get("message") if isinstance(error, dict) else None
-        raise CommandError(said or f"{answer.url} answered with HTTP {answer.status_code}.")
-    return found

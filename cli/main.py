@@ -13,8 +13,10 @@ import structlog
 from cyclopts import App, CycloptsError, Parameter
 
 from cli.batch import app as batch
+from cli.dead import app as dead
 from cli.errors import CommandError
 from cli.keys import keys
+from cli.runs import app as runs
 from shared.agents import AgentError
 from shared.settings_sources import Loaded, SettingsError, load_settings
 
@@ -32,6 +34,10 @@ app = App(
 app.command(batch)
 
 app.command(keys)
+
+app.command(runs)
+
+app.command(dead)
 
 
 @app.command

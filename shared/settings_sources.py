@@ -22,6 +22,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
 
 PREFIX = "BACKLINE_"
+API_KEY = "BACKLINE_API_KEY"
+"""The key that commands bring to the API; no setting."""
 CONFIG = "BACKLINE_CONFIG"
 """Path of the TOML file, when it is not `backline.toml` in the working directory."""
 KEY_FILE = "api_keys.json"
@@ -114,7 +116,7 @@ def _from_environment(environ: Mapping[str, str], origin: Path | None) -> Iterat
         return _Given(field, name, f"{name} in {origin}" if origin else name, environ[name], from_text=True)
 
     for name in sorted(environ):
-        if not name.startswith(PREFIX) or name == CONFIG:
+        if not name.startswith(PREFIX) or name in {CONFIG, API_KEY}:
             continue
         field = name.removeprefix(PREFIX).lower()
         if field not in _TYPES or name != name.upper():

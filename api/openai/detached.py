@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import AsyncIterator
 from contextlib import aclosing
-from typing import Annotated
+from typing import Annotated, Literal
 
 import msgspec
 from litestar import get
@@ -22,8 +22,12 @@ from api.errors import ApiError, begun_anew, cancelled, failed
 from api.openai.answer import Subject
 from api.openai.stream import ChunkStream
 from api.openai.wire import ChatRequest
+from api.principal import Principal
+from api.run_events import run_frames
+from api.run_routes import accepted, visible_run
 from api.runs import AcceptedRun, Runs
 from api.unattended import Unattended
+from shared.run_index import RunIndex
 from shared.runs import Restarted, RunCancelled, RunCompleted, RunFailed
 from shared.settings import Settings
 from shared.stored import ObjectStore
@@ -31,6 +35,10 @@ from shared.stored import ObjectStore
 _CONTINUE = "continue"
 
 EventNumber = Annotated[int, Parameter(ge=0, description="Give only what follows this event.")]
+
+EventFormat = Annotated[
+    Literal["chat", "run"], Parameter(description="As a chat stream, or as what the run itself says.")
+]
 
 
 class DetachedStream(msgspec.Struct, frozen=True):
@@ -87,9 +95,22 @@ async def follow_run(
     runs: Runs,
     detached: DetachedStreams,
     settings: Settings,
+    principal: Principal,
+    run_index: RunIndex,
     after: EventNumber = 0,
+    format: EventFormat = "chat",  # noqa: A002 - the wire's own word
 ) -> Stream:
-    """Go on with a chat stream that was broken off, behind the event number `after`."""
+    """Go on with a chat stream that was broken off, behind the event number `after`.
+
+    With the format `run`: follow any run, of whatever kind of request, in Backline's own words.
+    """
+    if format == "run":
+        run = accepted(await visible_run(run_id, principal, run_index))
+        return Stream(
+            run_frames(runs, run, settings.keepalive_s, after),
+            media_type="text/event-stream",
+            headers={**STREAM_HEADERS, **run_headers(run_id)},
+        )
     found = await detached.find(tenant, run_id)
     if found is None or await runs.status(run_id, tenant) is None:
         said = f"There is no stream of a run with the id '{run_id[:100]}' that can be picked up."

@@ -1,0 +1,63 @@
+"""What a run says, as Backline itself tells it, whatever kind of request it came from."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import AsyncIterator
+from contextlib import aclosing
+from typing import Any
+
+import msgspec
+
+from api.errors import ApiError
+from api.runs import AcceptedRun, Runs
+from shared.runs import (
+    LoggedEvent,
+    RunCancelled,
+    RunCompleted,
+    RunEvent,
+    RunFailed,
+    StderrKept,
+    StepKept,
+)
+
+_KEEP_ALIVE = b": keep-alive\n\n"
+
+
+async def run_frames(runs: Runs, run: AcceptedRun, keepalive_s: float, after: int) -> AsyncIterator[bytes]:
+    """The run's events behind number `after` as server-sent events, live, to its end."""
+    said_at = time.monotonic()
+    try:
+        async with aclosing(runs.follow(run, tick_s=keepalive_s)) as batches:
+            async for batch in batches:
+                frames = b"".join(_frame(logged) for logged in batch if logged.n > after)
+                if not frames and time.monotonic() - said_at >= keepalive_s:
+                    frames = _KEEP_ALIVE
+                if frames:
+                    said_at = time.monotonic()
+                    yield frames
+    except ApiError as error:
+        yield _told({"type": "lost", "code": error.code, "message": error.message})
+
+
+def _frame(logged: LoggedEvent) -> bytes:
+    if isinstance(logged.event, StepKept | StderrKept):
+        return b""
+    said = {"n": logged.n, "attempt": logged.attempt, **_said(logged.event)}
+    return b"id: %d\n" % logged.n + _told(said)
+
+
+def _said(event: RunEvent) -> dict[str, Any]:
+    match event:
+        case RunCompleted(finish=finish):
+            return {"type": "ended", "state": "completed", "finish": finish}
+        case RunFailed(error=error):
+            failure = {"kind": error.kind, "message": error.message}
+            return {"type": "ended", "state": "failed", "error": failure}
+        case RunCancelled(reason=reason):
+            return {"type": "ended", "state": "cancelled", "reason": reason}
+    return {"type": event.__struct_config__.tag, **msgspec.structs.asdict(event)}
+
+
+def _told(said: dict[str, Any]) -> bytes:
+    return b"data: " + msgspec.json.encode(said) + b"\n\n"
