@@ -50,11 +50,12 @@ def test_an_answer_is_followed_shown_and_listed(stack: Stack, tmp_path: Path, ma
 
 
 def test_a_run_that_is_cancelled_says_so_to_its_follower(stack: Stack, tmp_path: Path, marker: str) -> None:
-    run_id = begun(stack, f"{marker} {script(call(tokens(400, pace_ms=50)))}")
+    run_id = begun(stack, f"{marker} {script(call(tokens(2000, pace_ms=50)))}")
     follower = backline(stack, tmp_path, "tail", run_id)
     assert follower.stdout is not None
     assert follower.stdout.read(3) == "t0 "
-    assert said(backline(stack, tmp_path, "cancel", run_id))[:2] == (0, "Cancelled, after it had begun.\n")
+    done = said(backline(stack, tmp_path, "cancel", run_id))
+    assert done == (0, "Cancelled, after it had begun.\n", "")
     code, _, err = said(follower)
     assert code == 1
     assert "The run was cancelled: " in err
