@@ -78,6 +78,21 @@ from api.runs import Runs
 from api.sessions import create_session, delete_session, list_sessions, retrieve_session, session_stats
 from api.unattended import Unattended
 from api.usage import all_stats, list_usage, overall, own_stats, reset_key
+from api.webhooks.deliver import Dispatcher
+from api.webhooks.routes import (
+    create_webhook,
+    delete_webhook,
+    list_deliveries,
+    list_event_types,
+    list_webhooks,
+    redeliver,
+    retrieve_webhook,
+    rotate_webhook_secret,
+    try_webhook,
+    update_webhook,
+)
+from api.webhooks.send import Sender
+from api.webhooks.service import Webhooks
 from api.working_copies import Projects
 from shared.accounts import Accounts
 from shared.added_items import AddedItems
@@ -98,6 +113,8 @@ from shared.stored import ObjectStore
 from shared.tasks import end_tasks
 from shared.transcripts import TranscriptStore
 from shared.usage import UsageStore
+from shared.webhooks.outbox import Outbox
+from shared.webhooks.store import WebhookStore
 
 _log = structlog.get_logger(__name__)
 
@@ -150,6 +167,16 @@ ROUTES: list[ControllerRouterHandler] = [
     list_batches,
     retrieve_batch,
     cancel_batch,
+    create_webhook,
+    list_webhooks,
+    retrieve_webhook,
+    update_webhook,
+    delete_webhook,
+    rotate_webhook_secret,
+    try_webhook,
+    list_deliveries,
+    redeliver,
+    list_event_types,
     list_keys,
     create_key,
     retrieve_key,
@@ -196,7 +223,7 @@ def create_app(settings: Settings, drain: Drain) -> Litestar:
 
     completions = ObjectStore(redis, "completion", StoredCompletion, settings.completion_ttl_s)
     unattended = Unattended(redis, runs, settings)
-    responses = Responses(redis, runs, unattended, settings)
+    responses = Responses(redis, runs, unattended, Outbox(settings), settings)
     unattended.settle_with(responses.settle_run)
     letters = DeadLetters(redis, settings.dead_letter_ttl_s)
     blobs = blobs_of(settings)
@@ -211,6 +238,8 @@ def create_app(settings: Settings, drain: Drain) -> Litestar:
     }
     batches = batches_of(redis, runs, keys, registry, files, blobs, settings, lines)
 
+    hooks, sender = WebhookStore(redis, settings), Sender(settings)
+
     @asynccontextmanager
     async def lifespan(_: Litestar) -> AsyncGenerator[None, None]:
         async with asyncio.TaskGroup() as group:
@@ -220,6 +249,7 @@ def create_app(settings: Settings, drain: Drain) -> Litestar:
                 unattended.run(),
                 files.sweep_forever(),
                 batches.coordinator.run(),
+                Dispatcher(hooks, sender, settings).run(),
                 keyring.run(),
                 keyring.take_over(),
             )
@@ -228,6 +258,7 @@ def create_app(settings: Settings, drain: Drain) -> Litestar:
             await runs.settle()
             await end_tasks(tasks)
         await fetcher.aclose()
+        await sender.aclose()
         await redis.aclose()
 
     return Litestar(
@@ -243,6 +274,7 @@ def create_app(settings: Settings, drain: Drain) -> Litestar:
             "projects": _given(projects),
             "files": _given(files),
             "batches": _given(batches),
+            "webhooks": _given(Webhooks(hooks, sender, settings)),
             "drain": _given(drain),
             "keys": _given(keys),
             "store": _given(store),

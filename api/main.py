@@ -30,6 +30,8 @@ def serve(settings: Settings) -> None:
     configure_logs(settings, "api")
     if settings.redis_url is None:
         raise ApiStartError("The API needs a Redis: --redis-url URL.")
+    if (settings.webhook_url is None) is not (settings.webhook_secret is None):
+        raise ApiStartError("webhook_url and webhook_secret go together: give both or none.")
     drain = Drain()
     try:
         asyncio.run(require_keys(settings))

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import os
 import sys
-from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, get_args
 
@@ -14,10 +13,11 @@ from cyclopts import App, Parameter
 from redis.exceptions import RedisError
 
 from cli.errors import CommandError
+from cli.redis_in_use import redis_in_use
 from shared.settings_sources import load_settings
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Awaitable, Callable
+    from collections.abc import Awaitable, Callable
 
     from shared.keys import KeyRecord, KeyStore
     from shared.settings import Settings
@@ -220,7 +220,7 @@ async def _work(settings: Settings, work: Callable[[KeyStore], Awaitable[None]])
     from shared.keys import KeyStore, UnknownKeyError  # noqa: PLC0415 - imported here so that --help is quick
     from shared.redis import connect  # noqa: PLC0415
 
-    async with _redis_of(settings) as url:
+    async with redis_in_use(settings) as url:
         redis = connect(url)
         try:
             await work(KeyStore(redis))
@@ -230,41 +230,6 @@ async def _work(settings: Settings, work: Callable[[KeyStore], Awaitable[None]])
             raise CommandError(f"Redis does not answer: {error}") from error
         finally:
             await redis.aclose()
-
-
-@asynccontextmanager
-async def _redis_of(settings: Settings) -> AsyncIterator[str]:
-    """The Redis of the settings; else the one of `backline up`, which runs or is started for a moment."""
-    from cli.embedded_redis import embedded_redis  # noqa: PLC0415 - imported here so that --help is quick
-
-    if settings.redis_url is not None:
-        yield settings.redis_url
-        return
-    own = settings.data_dir.absolute() / "redis"
-    if (socket := own / "redis.sock").is_socket() and await _answers(f"unix://{socket}"):
-        yield f"unix://{socket}"
-        return
-    async with embedded_redis(settings.data_dir) as embedded:
-        if await _directory_of(embedded.url) != own.resolve():
-            raise CommandError("Another process uses the data; give the Redis it has with --redis-url.")
-        yield embedded.url
-
-
-async def _answers(url: str) -> bool:
-    from cli.probe import check_redis  # noqa: PLC0415 - imported here so that --help is quick
-
-    try:
-        await check_redis(url)
-    except CommandError:
-        return False
-    return True
-
-
-async def _directory_of(url: str) -> Path:
-    from redis.asyncio import Redis  # noqa: PLC0415 - imported here so that --help is quick
-
-    async with Redis.from_url(url) as client:
-        return Path((await client.config_get("dir"))["dir"])
 
 
 def _limits(given: list[str] | None) -> dict[str, float]:

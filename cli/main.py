@@ -17,6 +17,7 @@ from cli.dead import app as dead
 from cli.errors import CommandError
 from cli.keys import keys
 from cli.runs import app as runs
+from cli.webhooks import webhooks
 from shared.agents import AgentError
 from shared.settings_sources import Loaded, SettingsError, load_settings
 
@@ -34,6 +35,7 @@ app = App(
 app.command(batch)
 
 app.command(keys)
+app.command(webhooks)
 
 app.command(runs)
 

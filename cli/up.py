@@ -79,6 +79,8 @@ def demo(loaded: Loaded) -> None:
             auth="off",
             api_keys=None,
             api_keys_file=None,
+            webhook_url=None,
+            webhook_secret=None,
             port=choose_port(asked.host, asked.port, asked=loaded.asked("port")),
         )
         environ = without_credentials(without_settings(loaded.environ))
@@ -105,7 +107,7 @@ async def _start(mates: Crew, settings: Settings, environ: Mapping[str, str], *,
         }
     if demo or is_loopback(settings.host):  # one person's machine; the worker's log says so
         settings = msgspec.structs.replace(settings, allow_root=True)
-    keyless = msgspec.structs.replace(settings, api_keys=None, api_keys_file=None)
+    keyless = msgspec.structs.replace(settings, api_keys=None, api_keys_file=None, webhook_secret=None)
     for name, variables in (("worker", worker_environ), ("api", without_credentials(environ))):
         given = settings if name == "api" else keyless  # what a worker has, its agents' tools may find
         launch = _launch(mates, given, name, variables, "cli.main", name)

@@ -17,6 +17,8 @@ UNATTENDED = "backline:unattended"
 """Sorted set of runs that go on without a connection, with their tenants, by when they were created (s)."""
 OPEN_BATCHES = "backline:open-batches"
 """Sorted set of batches that are not over by when someone is to see to them: the end of a lease (ms)."""
+OPEN_WEBHOOKS = "backline:open-webhooks"
+"""Sorted set of endpoints that deliveries wait for by when the next is due (ms, Redis clock)."""
 AGENTS = "backline:agents"
 """Hash of agent name to the record last announced, kept a week after the last worker left."""
 
@@ -203,6 +205,34 @@ def batch_parts(owned_by: str, batch_id: str) -> str:
 def batch_flight(owned_by: str, batch_id: str) -> str:
     """Hash of the ids of runs that may be under way to their line and agent."""
     return f"backline:batch-flight:{owned_by}:{batch_id}"
+
+
+def webhooks(owned_by: str) -> str:
+    """Hash of id to record of a tenant's endpoints (`shared.webhooks`); kept until a client deletes them."""
+    return f"backline:webhooks:{owned_by}"
+
+
+def webhook_queue(place: str) -> str:
+    """Sorted set of ids of events that wait for an endpoint by when they are due (ms).
+
+    `place` is the tenant's part of names, a colon and the endpoint's id.
+    """
+    return f"backline:webhook-queue:{place}"
+
+
+def webhook_deliveries(place: str) -> str:
+    """Hash of ids of events to what became of them at an endpoint."""
+    return f"backline:webhook-deliveries:{place}"
+
+
+def webhook_shown(place: str) -> str:
+    """Sorted set of the newest of those ids by when they were queued (ms)."""
+    return f"backline:webhook-shown:{place}"
+
+
+def webhook_flight(place: str) -> str:
+    """Sorted set of those that are being delivered by the end of the lease (ms)."""
+    return f"backline:webhook-flight:{place}"
 
 
 def account(key_id: str) -> str:

@@ -44,7 +44,12 @@ _NAMES = (
     "session_save",
     "stop",
     "submit",
+    "webhook_delete",
+    "webhook_note",
+    "webhook_put",
+    "webhook_take",
 )
+_READ_BEFORE = ("common", "accounts", "webhooks")
 
 Value = str | bytes | int
 
@@ -54,7 +59,7 @@ class Scripts:
 
     def __init__(self, redis: Redis) -> None:
         folder = files("shared") / "lua"
-        common = "".join((folder / f"{name}.lua").read_text("utf-8") for name in ("common", "accounts"))
+        common = "".join((folder / f"{name}.lua").read_text("utf-8") for name in _READ_BEFORE)
         self._scripts: dict[str, AsyncScript] = {
             name: redis.register_script(common + (folder / f"{name}.lua").read_text("utf-8"))
             for name in _NAMES

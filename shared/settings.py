@@ -142,6 +142,18 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     """How long a completion that a client asked to store is kept."""
     response_ttl_s: Seconds = 7 * 24 * 3600.0
     """How long a response is kept that a client has not asked to forget."""
+    webhook_url: str | None = None
+    """The operator's own endpoint, to which the events of all tenants go; it may be a private one."""
+    webhook_secret: str | None = None
+    """What those deliveries are signed with: `whsec_` and 24 to 64 bytes in base64."""
+    webhook_private: bool = False
+    """Whether tenants' webhooks may lead to loopback and private networks, and be `http`."""
+    webhook_timeout_s: Seconds = 15.0
+    """An endpoint must have answered a delivery within this time."""
+    webhook_retries_s: tuple[Seconds, ...] = (5, 300, 1800, 7200, 18000, 36000, 50400, 72000, 86400)
+    """How long is waited before each further try of a delivery; then it is given up."""
+    max_webhooks: Count = 10
+    """Webhook endpoints a tenant may have."""
     drain_timeout_s: Seconds = 30.0
     """How long a stopping process lets its runs or streams finish."""
 

@@ -11,6 +11,8 @@ from urllib.parse import urlsplit
 import msgspec
 from msgspec import inspect
 
+from shared.webhooks.records import is_secret
+
 if TYPE_CHECKING:
     from collections.abc import Callable
 
@@ -40,12 +42,17 @@ def to_value(field: str, raw: object, kind: object, *, from_text: bool, cwd: Pat
         value: object = msgspec.convert(raw, kind, strict=not from_text, dec_hook=_path_in(cwd))
     except (msgspec.ValidationError, msgspec.DecodeError) as error:
         raise Refused(_shown(field, raw), _words(shape)) from error
-    if isinstance(value, float) and not math.isfinite(value):
+    numbers = value if isinstance(value, tuple) else (value,)
+    if any(isinstance(number, float) and not math.isfinite(number) for number in numbers):
         raise Refused(_shown(field, raw), _words(shape))
     if field == "redis_url" and not _is_redis_url(str(value)):
         raise Refused(_shown(field, raw), "a redis://, rediss:// or unix:// URL")
     if field == "files_url" and not re.fullmatch(r"s3://[a-z0-9.-]{3,63}(?:/[\w./-]*)?", str(value)):
         raise Refused(_shown(field, raw), "a URL like s3://bucket/prefix")
+    if field == "webhook_url" and urlsplit(str(value)).scheme not in {"http", "https"}:
+        raise Refused(_shown(field, raw), "an https:// or http:// URL")
+    if field == "webhook_secret" and not is_secret(str(value)):
+        raise Refused(_shown(field, raw), "whsec_ and 24 to 64 bytes in base64")
     return value
 
 
@@ -85,7 +92,7 @@ def _is_redis_url(url: str) -> bool:
 
 
 def _shown(field: str, raw: object) -> str:
-    if field == "api_keys":
+    if field in {"api_keys", "webhook_url", "webhook_secret"}:
         return "'…'"
     if field == "redis_url" and "@" in str(raw):
         return f"'…@{str(raw).rpartition('@')[2]}'"  # what stands before the @ may be a password
@@ -101,7 +108,8 @@ def _words(shape: inspect.Type) -> str:
         case inspect.LiteralType(values=values):
             return "one of " + ", ".join(str(value) for value in values)
         case inspect.VarTupleType(item_type=item):
-            entries = "paths" if isinstance(item, inspect.CustomType) else "texts"
+            kinds: dict[type[inspect.Type], str] = {inspect.CustomType: "paths", inspect.FloatType: "seconds"}
+            entries = kinds.get(type(item), "texts")
             return f"a list of {entries} (separated by commas, outside TOML)"
         case inspect.UnionType(types=types):
             return _words(types[0])

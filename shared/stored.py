@@ -52,9 +52,12 @@ class ObjectStore(Generic[T]):
         """Store an object, in place of an older one of the id; `ttl_s`, in seconds, is a shorter life."""
         await self._put(tenant, object_id, value, must_exist=False, ttl_s=ttl_s)
 
-    async def replace(self, tenant: str, object_id: str, value: T) -> bool:
-        """Put a new value in place of the old; `False` when the object is not there (any more)."""
-        return await self._put(tenant, object_id, value, must_exist=True)
+    async def replace(self, tenant: str, object_id: str, value: T, *, notice: bytes = b"") -> bool:
+        """Put a new value in place of the old; `False` when the object is not there (any more).
+
+        `notice` tells of its end (`Outbox.notice`); only the first is told.
+        """
+        return await self._put(tenant, object_id, value, must_exist=True, notice=notice)
 
     async def get(self, tenant: str, object_id: str) -> Stored[T] | None:
         """The object; `None` when the tenant has none of this id (any more)."""
@@ -103,12 +106,19 @@ class ObjectStore(Generic[T]):
             after = page.objects[-1].id
 
     async def _put(
-        self, tenant: str, object_id: str, value: T, *, must_exist: bool, ttl_s: float | None = None
+        self,
+        tenant: str,
+        object_id: str,
+        value: T,
+        *,
+        must_exist: bool,
+        ttl_s: float | None = None,
+        notice: bytes = b"",
     ) -> bool:
         own_ttl_ms = self._ttl_ms if ttl_s is None else min(self._ttl_ms, max(1, int(ttl_s * 1000)))
         names = [keys.stored(self._kind, tenant, object_id), keys.stored_list(self._kind, tenant)]
         body = zlib.compress(msgspec.json.encode(value), _LEVEL)
-        args: list[Value] = [self._ttl_ms, object_id, int(must_exist), own_ttl_ms, "body", body]
+        args: list[Value] = [self._ttl_ms, object_id, int(must_exist), own_ttl_ms, notice, "body", body]
         return bool(await self._scripts("object_put", names, args))
 
     def _read(self, object_id: str, fields: Mapping[bytes, bytes]) -> Stored[T] | None:

@@ -14,6 +14,7 @@ from shared.settings import Settings
 _SECRETS = re.compile(
     r"\bbl_[A-Za-z0-9_-]{16,}"  # our own keys
     r"|\bsk-[A-Za-z0-9_-]{16,}"  # Anthropic's (sk-ant-…) and OpenAI's
+    r"|\bwhsec_[A-Za-z0-9+/=]{16,}"  # what webhooks are signed with
     r"|(?<=bearer )[^\s\"',;}]{4,}"
     r"|(?<=basic )[A-Za-z0-9+/=]{8,}"
     r"|(?<=api_key=)[^\s&\"',;}]+",

@@ -13,6 +13,7 @@ from shared import redis_keys as keys
 from shared.batches.records import Batch, BatchSpec, BatchStatus, BatchUsage, Lease, read_batch
 from shared.conversations import Order, UnknownPlaceError
 from shared.scripts import Scripts, Value
+from shared.webhooks.outbox import Outbox
 
 _RENEWED = 1
 
@@ -36,9 +37,10 @@ class Standing(msgspec.Struct, frozen=True):
 class BatchStore:
     """Every method raises `redis.RedisError`; those that take a lease raise `LeaseLostError`."""
 
-    def __init__(self, redis: Redis) -> None:
+    def __init__(self, redis: Redis, outbox: Outbox) -> None:
         self._redis = redis
         self._scripts = Scripts(redis)
+        self._outbox = outbox
 
     async def create(self, tenant: str, spec: BatchSpec, *, window_s: float) -> Batch:
         """Accept a batch, to be done within `window_s` seconds."""
@@ -123,11 +125,17 @@ class BatchStore:
         go_to: BatchStatus,
         fields: Mapping[str, Value] | None = None,
     ) -> bool:
-        """Move a batch on; `False` when it was not where it should be: cancelled meanwhile."""
+        """Move a batch on; `False` when it was not where it should be: cancelled meanwhile.
+
+        Its end is told to webhooks in the same step.
+        """
         names = [keys.batch(lease.owner, lease.batch_id), keys.OPEN_BATCHES, *_work_keys(lease)]
         flat = [value for pair in (fields or {}).items() for value in pair]
         statuses = f",{','.join(come_from)},"
-        args: list[Value] = [lease.epoch, lease.member, statuses, go_to, int(go_to.is_terminal), *flat]
+        notice = b""
+        if go_to.is_terminal:
+            notice = self._outbox.notice(lease.owner, f"batch.{go_to}", lease.batch_id)
+        args: list[Value] = [lease.epoch, lease.member, statuses, go_to, notice, *flat]
         return bool(await self._scripts("batch_step", names, args))
 
     async def announce(self, lease: Lease, run_id: str, line: int, agent: str) -> None:

@@ -22,6 +22,7 @@ from shared.registry import CachedRegistry, RegistryStore
 from shared.run_store import RunStore
 from shared.runs import RunState, new_run_id
 from shared.settings import Settings
+from shared.webhooks.outbox import Outbox
 from tests.unit.support import CANCELLED, request
 
 SETTINGS = Settings(retention_s=60)
@@ -40,7 +41,7 @@ class Replica(NamedTuple):
 def replica(redis: ArqRedis, store: RunStore) -> Replica:
     runs = Runs(store, EventHub(redis), CachedRegistry(RegistryStore(redis)), SETTINGS)
     unattended = Unattended(redis, runs, SETTINGS)
-    responses = Responses(redis, runs, unattended, SETTINGS)
+    responses = Responses(redis, runs, unattended, Outbox(SETTINGS), SETTINGS)
     unattended.settle_with(responses.settle_run)
     return Replica(responses, unattended)
 

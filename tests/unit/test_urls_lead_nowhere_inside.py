@@ -13,7 +13,7 @@ import trustme
 from hypothesis import given
 from hypothesis import strategies as st
 
-from api.media.addresses import is_allowed
+from api.addresses import is_allowed
 from api.media.fetch import Fetcher
 from api.media.load import Media, MediaRefusedError, WantedImage
 from api.media.sources import MediaError, Remote

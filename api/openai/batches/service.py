@@ -17,6 +17,7 @@ from shared.files import Files
 from shared.keys import KeyStore
 from shared.registry import CachedRegistry
 from shared.settings import Settings
+from shared.webhooks.outbox import Outbox
 
 _FEWEST, _MOST = 2, 64
 
@@ -46,7 +47,7 @@ def batches_of(
         slots = sum(worker.slots for worker in (await registry.look()).workers)
         return min(max(2 * slots, _FEWEST), _MOST)
 
-    store = BatchStore(redis)
+    store = BatchStore(redis, Outbox(settings))
     parts = Parts(
         store=store,
         files=files,

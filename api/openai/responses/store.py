@@ -15,9 +15,11 @@ from api.openai.responses.objects import Response
 from api.openai.responses.telling import Manner, told_whole
 from api.runs import AcceptedRun, Runs
 from api.unattended import Unattended
+from shared import redis_keys as keys
 from shared.runs import ErrorKind, RunError, RunEvent, RunFailed, RunState, TerminalEvent
 from shared.settings import Settings
 from shared.stored import ObjectStore
+from shared.webhooks.outbox import Outbox
 
 _ID = re.compile(r"resp_([0-9a-f]{44})")
 _ITEM_ID = re.compile(r"[a-z]+_(?P<key>[0-9a-f]{44})_(?:in)?[0-9]+")
@@ -45,8 +47,11 @@ class Responses:
     Every method raises `redis.RedisError` when Redis does not answer in time.
     """
 
-    def __init__(self, redis: Redis, runs: Runs, unattended: Unattended, settings: Settings) -> None:
+    def __init__(
+        self, redis: Redis, runs: Runs, unattended: Unattended, outbox: Outbox, settings: Settings
+    ) -> None:
         self._runs = runs
+        self._outbox = outbox
         self._unattended = unattended
         self._store = ObjectStore(redis, "response", StoredResponse, settings.response_ttl_s)
 
@@ -62,9 +67,14 @@ class Responses:
     async def settle(
         self, tenant: str, stored: StoredResponse, response: Response, log: Sequence[RunEvent], ended_at: int
     ) -> StoredResponse:
-        """Store the end of a background response, unless it was deleted; to do so twice changes nothing."""
+        """Store the end of a background response, unless it was deleted; to do so twice changes nothing.
+
+        Webhooks are told in the same step.
+        """
         stored = msgspec.structs.replace(stored, response=response, log=list(log), ended_at=ended_at)
-        await self._store.replace(tenant, response.id, stored)
+        event_type = f"response.{response.status}"
+        notice = self._outbox.notice(keys.owner(tenant), event_type, response.id, created=ended_at)
+        await self._store.replace(tenant, response.id, stored, notice=notice)
         await self._unattended.remove(tenant, stored.run)
         return stored
 
