@@ -22,5 +22,7 @@ local first = redis.call('ZRANGE', KEYS[2], 0, 0, 'WITHSCORES')
 if first[2] then
   redis.call('ZADD', KEYS[1], first[2], ARGV[1])
   redis.call('PEXPIRE', KEYS[1], ARGV[5])
+else
+  redis.call('ZREM', KEYS[1], ARGV[1])
 end
 return 1
