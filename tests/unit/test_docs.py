@@ -37,6 +37,7 @@ from cli import main as command
 from shared import redis_keys, settings
 from shared.runs import ErrorKind, RunError
 from shared.settings import Settings
+from shared.settings_values import to_text
 
 ROOT = Path(__file__).resolve().parents[2]
 DOCS = ROOT / "docs"
@@ -200,6 +201,8 @@ def _default(field: Any) -> str:
         return "none"
     if isinstance(value, bool):
         return f"`{str(value).lower()}`"
+    if isinstance(value, tuple):
+        return f"`{to_text(value)}`"
     return f"`{value:g}`" if isinstance(value, float) else f"`{value}`"
 
 
@@ -214,7 +217,9 @@ def _type(shape: Type) -> str:
         case BoolType():
             words = "true or false"
         case VarTupleType(item_type=item):
-            words = "list of paths" if isinstance(item, CustomType) else "list of texts"
+            words = {CustomType: "list of paths", FloatType: "list of seconds"}.get(
+                type(item), "list of texts"
+            )
         case UnionType(types=types):
             words = _type(types[0])
         case _:
