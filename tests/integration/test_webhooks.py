@@ -19,7 +19,7 @@ from tests.support.stack import Stack, running_stack
 from tests.support.waiting import wait_for
 
 WITHIN_S = 30.0
-SETTINGS: dict[str, Any] = {"webhook_private": True, "webhook_retries_s": "0.2,0.2", "webhook_timeout_s": 2}
+SETTINGS: dict[str, Any] = {"webhook_private": True, "webhook_retries_s": "0.2,0.2", "webhook_timeout_s": 5}
 
 OPERATORS_SECRET = "whsec_" + "A" * 32
 
