@@ -32,14 +32,8 @@ app = App(
     version=version("backline"),
     help_epilogue="Settings also come from BACKLINE_… variables, .env and backline.toml.",
 )
-app.command(batch)
-
-app.command(keys)
-app.command(webhooks)
-
-app.command(runs)
-
-app.command(dead)
+for each in (batch, keys, webhooks, runs, dead):
+    app.command(each)
 
 
 @app.command
