@@ -62,8 +62,9 @@ async def stream(
     Raises `ApiError` and `ClientGoneError` before the stream has begun. Closes `choices` in the end.
     """
     begun = await first_word(request, choices, settings)
+    headers = {**STREAM_HEADERS, **headers, **choices.headers}
     frames = _frames(choices, encoder, settings.keepalive_s, begun, before_end, is_numbered=is_numbered)
-    return Stream(frames, media_type="text/event-stream", headers={**STREAM_HEADERS, **headers})
+    return Stream(frames, media_type="text/event-stream", headers=headers)
 
 
 async def first_word(

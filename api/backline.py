@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Literal
+from typing import Any, Literal
 
 import msgspec
 from msgspec import UNSET, UnsetType
@@ -13,10 +13,11 @@ from shared.settings import Settings
 
 
 class BacklineOptions(msgspec.Struct, frozen=True):
-    """What else of the run to show, and what becomes of it when its worker is lost in mid-answer."""
+    """What to show of the run, what becomes of it without its worker, and whether a fallback may answer."""
 
     show: list[Literal["thinking", "tools"]] | None = None
     on_worker_loss: OnWorkerLoss | None = None
+    fallback: bool | None = None
 
 
 def shown(options: BacklineOptions | None, agent: str, settings: Settings) -> frozenset[str]:
@@ -25,6 +26,11 @@ def shown(options: BacklineOptions | None, agent: str, settings: Settings) -> fr
         return frozenset(options.show)
     entries = (entry.rpartition("=") for entry in settings.show)
     return frozenset(what for name, _, what in entries if name in {"", agent})
+
+
+def may_fall_back(options: BacklineOptions | None) -> bool:
+    """Whether a fallback may answer a request."""
+    return options is None or options.fallback is not False
 
 
 class ToolActivity(msgspec.Struct, frozen=True, kw_only=True):
@@ -43,6 +49,14 @@ class DebugInfo(msgspec.Struct, frozen=True):
     retries: int
 
 
+class FallbackInfo(msgspec.Struct, frozen=True):
+    """What answered in the agent's place: a fallback, by this model of its own, and why."""
+
+    name: str
+    model: str
+    because: str
+
+
 class BacklineInfo(msgspec.Struct, frozen=True, omit_defaults=True):
     """What only Backline can say of an answer; `cost_usd` is the CLI's own sum."""
 
@@ -58,6 +72,7 @@ class BacklineInfo(msgspec.Struct, frozen=True, omit_defaults=True):
     debug: DebugInfo | UnsetType = UNSET
     resumed: bool | UnsetType = UNSET
     """In a stream: the worker was lost, and another one goes on with the answer from here."""
+    fallback: FallbackInfo | UnsetType = UNSET
 
 
 def info_of(
@@ -67,12 +82,23 @@ def info_of(
     return BacklineInfo(
         run_id=run_id,
         agent=agent,
-        session_id=event.session_id,
         conversation_id=conversation or None,
-        claude_model=event.model,
-        cost_usd=event.usage.cost_usd,
         ignored=list(ignored),
+        **answered_by(event),
     )
+
+
+def answered_by(event: RunCompleted) -> dict[str, Any]:
+    """The fields of a `BacklineInfo` that say what answered, and what it took."""
+    fallback = event.fallback
+    return {
+        "session_id": event.session_id or None,
+        "claude_model": event.model if fallback is None else None,
+        "cost_usd": event.usage.cost_usd,
+        "fallback": UNSET
+        if fallback is None
+        else FallbackInfo(fallback.upstream, fallback.model, fallback.because.value),
+    }
 
 
 def activity_of(event: ToolStarted | ToolFinished) -> ToolActivity:

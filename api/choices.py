@@ -12,6 +12,7 @@ from typing import Protocol
 from api.errors import ApiError, cancelled, failed
 from api.runs import AcceptedRun
 from shared.runs import (
+    FellBack,
     LoggedEvent,
     Restarted,
     RunCancelled,
@@ -27,7 +28,7 @@ from shared.runs import (
 from shared.tasks import end_tasks
 
 _BEGIN_S = 5.0
-_PREPARING = (RunStarted, Restarted, StepKept, StderrKept, UpstreamRetry)
+_PREPARING = (RunStarted, Restarted, StepKept, StderrKept, FellBack, UpstreamRetry)
 _MOST_WAITING = 64
 _TERMINAL = (RunCompleted, RunFailed, RunCancelled)
 
@@ -59,6 +60,7 @@ class Choices:
         self._unread: deque[Said] = deque()
         self._error: ApiError | None = None
         self._is_detached = False
+        self._fell_back: FellBack | None = None
         self._said = (
             _one(runs.follow(accepted[0], tick_s=tick_s)) if len(accepted) == 1 else self._all(tick_s)
         )
@@ -81,6 +83,12 @@ class Choices:
         """The run after which the answer is named."""
         return self.accepted[0]
 
+    @property
+    def headers(self) -> dict[str, str]:
+        """The headers that say who answers, as far as it is known yet."""
+        fell_back = self._fell_back
+        return {} if fell_back is None else {"x-backline-answered-by": fell_back.upstream}
+
     async def fold(self, take: Callable[[int, RunEvent], None]) -> None:
         """Give every event, with its choice's number, to `take`; raises `ApiError` as soon as a run fails."""
         while not self.have_ended():
@@ -102,6 +110,7 @@ class Choices:
 
     async def _listen(self) -> Said:
         index, batch = await anext(self._said)
+        self._fell_back = next((e.event for e in batch if isinstance(e.event, FellBack)), self._fell_back)
         if batch and isinstance(batch[-1].event, _TERMINAL):
             self._end(index, batch[-1].event)
         return index, batch

@@ -18,8 +18,9 @@ from api.principal import ANYONE
 from api.rates import Caller, beyond_limit
 from shared.accounts import LimitReachedError, Standing
 from shared.event_tail import EventHub
+from shared.fallbacks import agent_only
 from shared.prefix import prefix_of
-from shared.registry import CachedRegistry
+from shared.registry import CachedRegistry, Registry
 from shared.run_store import QueueFullError, RunStatus, RunStore
 from shared.runs import (
     ErrorKind,
@@ -218,7 +219,7 @@ class Runs:
         registry = await self._registry.look(fresh=True)
         if project and registry.serves(agent, "") and not registry.serves(agent, project):
             raise project_unavailable(project)
-        if not registry.serves(agent, project):
+        if not registry.serves(agent, project) and not _is_stood_in_for(request, registry):
             raise ApiError(
                 503,
                 f"No worker serves the agent {agent!r} right now.",
@@ -253,7 +254,13 @@ class Runs:
             await self._stop(run, RunFailed(error=RunError(kind, said, _RETRY_WHEN_UNSERVED_S)))
 
     async def _is_served(self, run: AcceptedRun) -> bool:
-        return (await self._registry.look()).serves(run.agent, run.project)
+        registry = await self._registry.look()
+        return registry.serves(run.agent, run.project) or registry.stands_in(run.agent)
+
+
+def _is_stood_in_for(request: RunRequest, registry: Registry) -> bool:
+    """Whether a fallback can answer it, in place of an agent that has no worker."""
+    return request.may_fall_back and registry.stands_in(request.agent) and not agent_only(request)
 
 
 def _lost_sight_of(run: AcceptedRun) -> ApiError:

@@ -51,7 +51,8 @@ def up(loaded: Loaded) -> None:
             code=2,
         )
     agents = parse_agents(settings.agents)
-    check_credentials(loaded.environ, [agent.directory for agent in agents])
+    if not settings.fallbacks:
+        check_credentials(loaded.environ, [agent.directory for agent in agents])
     settings = msgspec.structs.replace(
         settings,
         agents=tuple(f"{agent.name}={agent.directory}" for agent in agents),
@@ -76,6 +77,7 @@ def demo(loaded: Loaded) -> None:
             default_agent=None,
             permission_mode="dontAsk",
             pass_env=(),
+            fallbacks=(),
             auth="off",
             api_keys=None,
             api_keys_file=None,
@@ -109,7 +111,8 @@ async def _start(mates: Crew, settings: Settings, environ: Mapping[str, str], *,
         settings = msgspec.structs.replace(settings, allow_root=True)
     keyless = msgspec.structs.replace(settings, api_keys=None, api_keys_file=None, webhook_secret=None)
     for name, variables in (("worker", worker_environ), ("api", without_credentials(environ))):
-        given = settings if name == "api" else keyless  # what a worker has, its agents' tools may find
+        bare = msgspec.structs.replace(settings, fallbacks=())  # their keys are the worker's
+        given = bare if name == "api" else keyless  # what a worker has, its agents' tools may find
         launch = _launch(mates, given, name, variables, "cli.main", name)
         await mates.start(msgspec.structs.replace(launch, pass_fds=(*launch.pass_fds, *hold)))
     url = base_url(settings.host, settings.port)

@@ -243,6 +243,11 @@ def account(key_id: str) -> str:
     return f"backline:account:{key_id}"
 
 
+def breaker(name: str) -> str:
+    """Hash: how a circuit stands (`worker/fallback/breaker.py`): an agent's, or a fallback's."""
+    return f"backline:breaker:{encoded(name)}"
+
+
 def usage(day: str) -> str:
     """Hash: what was used on a day (`2026-01-31`, UTC) by key and agent, or in `total`."""
     return f"backline:usage:{day}"

@@ -30,7 +30,7 @@ class WorkerRecord(msgspec.Struct, frozen=True):
     """A live worker: its agents in the operator's order, its slots and how many are busy.
 
     `live` is how many conversations it keeps in idle processes, `projects` the ids of the projects whose
-    files it has.
+    files it has, `stand_ins` the agents without a worker for which its fallbacks answer.
     """
 
     id: str
@@ -41,6 +41,7 @@ class WorkerRecord(msgspec.Struct, frozen=True):
     cli_version: str
     live: int = 0
     projects: tuple[str, ...] = ()
+    stand_ins: tuple[str, ...] = ()
 
 
 class Registry(msgspec.Struct, frozen=True):
@@ -59,6 +60,10 @@ class Registry(msgspec.Struct, frozen=True):
         return any(
             agent in worker.agents and (not project or project in worker.projects) for worker in self.workers
         )
+
+    def stands_in(self, agent: str) -> bool:
+        """Whether a live worker's fallbacks answer for an agent that has no worker of its own."""
+        return any(agent in worker.stand_ins for worker in self.workers)
 
 
 class RegistryStore:

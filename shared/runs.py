@@ -192,6 +192,8 @@ class RunRequest(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """Id of the API key it runs for; empty for none."""
     retry_of: str = ""
     """Id of the dead run that an operator has begun anew as this one."""
+    may_fall_back: bool = True
+    """Whether something else than the agent may answer."""
 
 
 class RunState(StrEnum):
@@ -333,6 +335,14 @@ class Restarted(msgspec.Struct, frozen=True, tag="restarted", array_like=True):
     """A worker was lost, and the turn begins anew: what was said before does not count."""
 
 
+class FellBack(msgspec.Struct, frozen=True, tag="fell_back", array_like=True):
+    """A fallback answers from here on, by this model of its own, because the agent could not."""
+
+    upstream: str
+    model: str
+    because: ErrorKind
+
+
 class UpstreamRetry(msgspec.Struct, frozen=True, tag="retry", array_like=True):
     """The CLI repeats a failed model call after `delay_s` seconds."""
 
@@ -350,6 +360,8 @@ class RunCompleted(msgspec.Struct, frozen=True, tag="completed", array_like=True
     model: str
     stop_sequence: str = ""
     """The stop sequence that was met, if one was."""
+    fallback: FellBack | None = None
+    """What answered in the agent's place; then there is no session, and the model is the fallback's."""
 
 
 class RunFailed(msgspec.Struct, frozen=True, tag="failed", array_like=True):
@@ -370,7 +382,16 @@ class RunCancelled(msgspec.Struct, frozen=True, tag="cancelled", array_like=True
 
 TerminalEvent = RunCompleted | RunFailed | RunCancelled
 OutputEvent = TextDelta | ThinkingDelta | ToolStarted | ToolFinished | CallStarted | CallDelta
-RunEvent = RunStarted | OutputEvent | StepKept | StderrKept | Restarted | UpstreamRetry | TerminalEvent
+RunEvent = (
+    RunStarted
+    | OutputEvent
+    | StepKept
+    | StderrKept
+    | Restarted
+    | FellBack
+    | UpstreamRetry
+    | TerminalEvent
+)
 
 
 class LoggedEvent(msgspec.Struct, frozen=True, array_like=True):

@@ -20,6 +20,7 @@ _NAMES = (
     "batch_renew",
     "batch_step",
     "begin",
+    "breaker",
     "bury",
     "claim",
     "dead_retry",

@@ -10,6 +10,8 @@ import msgspec
 from msgspec import Meta, field
 from platformdirs import user_data_path
 
+from shared.fallbacks import Fallback
+
 Port = Annotated[int, Meta(ge=1, le=65535)]
 Seconds = Annotated[float, Meta(gt=0)]
 Count = Annotated[int, Meta(ge=1)]
@@ -156,6 +158,16 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     """Webhook endpoints a tenant may have."""
     drain_timeout_s: Seconds = 30.0
     """How long a stopping process lets its runs or streams finish."""
+
+    # When Claude cannot serve
+    fallbacks: Annotated[tuple[Fallback, ...], Meta(max_length=16)] = ()
+    """Services that answer when an agent cannot, and has shown nothing yet: see fallbacks.md."""
+    breaker_failures: Count = 5
+    """Failures within `breaker_window_s` after which an agent, or a fallback, is left alone for a while."""
+    breaker_window_s: Seconds = 60.0
+    """The time in which failures are counted, from the first one on."""
+    breaker_open_s: Seconds = 30.0
+    """How long it is left alone; then one run tries whether it works again."""
 
     # Keys
     auth: Literal["auto", "on", "off"] = "auto"

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import difflib
 import io
+import re
 import tomllib
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple, get_type_hints
@@ -15,6 +16,7 @@ from typing import TYPE_CHECKING, NamedTuple, get_type_hints
 import msgspec
 from dotenv import dotenv_values
 
+from shared.fallbacks import Fallback
 from shared.settings import Settings
 from shared.settings_values import Refused, to_text, to_value
 
@@ -28,6 +30,8 @@ CONFIG = "BACKLINE_CONFIG"
 """Path of the TOML file, when it is not `backline.toml` in the working directory."""
 KEY_FILE = "api_keys.json"
 """Read for `api_keys_file` when nobody gives that and this is in the working directory."""
+_NUMBERED = re.compile(r"BACKLINE_FALLBACK_([1-9][0-9]?)_([A-Z_]+)")
+"""One field of a fallback: `BACKLINE_FALLBACK_1_URL`."""
 _ALIASES = {"REDIS_URL": "redis_url", "API_KEYS": "api_keys"}
 """Names that others use too."""
 DEFAULT = "default"
@@ -77,6 +81,7 @@ def load_settings(flags: Mapping[str, object], environ: Mapping[str, str], cwd: 
         _from_flags(flags),
         _from_environment(environ, origin=None),
         _from_environment(dotenv, origin=cwd / ".env"),
+        _from_numbered(merged),
         _from_toml(_toml_path(merged, cwd)),
         _from_key_file(cwd / KEY_FILE),
     )
@@ -116,7 +121,7 @@ def _from_environment(environ: Mapping[str, str], origin: Path | None) -> Iterat
         return _Given(field, name, f"{name} in {origin}" if origin else name, environ[name], from_text=True)
 
     for name in sorted(environ):
-        if not name.startswith(PREFIX) or name in {CONFIG, API_KEY}:
+        if not name.startswith(PREFIX) or name in {CONFIG, API_KEY} or _NUMBERED.fullmatch(name):
             continue
         field = name.removeprefix(PREFIX).lower()
         if field not in _TYPES or name != name.upper():
@@ -127,6 +132,28 @@ def _from_environment(environ: Mapping[str, str], origin: Path | None) -> Iterat
     for name, field in _ALIASES.items():
         if environ.get(name, "").strip():
             yield given(field, name)
+
+
+def _from_numbered(environ: Mapping[str, str]) -> Iterator[_Given]:
+    """The fallbacks that stand in variables of their own, one a field, in the order of their numbers."""
+    tables: dict[int, dict[str, object]] = {}
+    for name, value in environ.items():
+        if (match := _NUMBERED.fullmatch(name)) and value.strip():
+            field = match[2].lower()
+            if field not in Fallback.__struct_fields__:
+                raise SettingsError(_unknown("variable", name, "the environment", ()))
+            tables.setdefault(int(match[1]), {})[field] = (
+                _pairs(value) if field == "models" else value.strip()
+            )
+    if tables:
+        shown = "BACKLINE_FALLBACK_…"
+        yield _Given("fallbacks", shown, shown, [tables[number] for number in sorted(tables)], from_text=True)
+
+
+def _pairs(text: str) -> dict[str, str]:
+    """`agent=model,other=model` as a table."""
+    entries = (entry.partition("=") for entry in text.split(",") if entry.strip())
+    return {name.strip(): value.strip() for name, _, value in entries}
 
 
 def _read_dotenv(path: Path) -> dict[str, str]:

@@ -38,10 +38,11 @@ def to_value(field: str, raw: object, kind: object, *, from_text: bool, cwd: Pat
         if from_text and isinstance(raw, str):
             raw = raw.strip()
             if isinstance(shape, inspect.VarTupleType):
-                raw = _split(raw)
+                raw = _tables(raw) if isinstance(shape.item_type, inspect.StructType) else _split(raw)
         value: object = msgspec.convert(raw, kind, strict=not from_text, dec_hook=_path_in(cwd))
     except (msgspec.ValidationError, msgspec.DecodeError) as error:
-        raise Refused(_shown(field, raw), _words(shape)) from error
+        why = f" ({error})" if field == "fallbacks" else ""
+        raise Refused(_shown(field, raw), _words(shape) + why) from error
     numbers = value if isinstance(value, tuple) else (value,)
     if any(isinstance(number, float) and not math.isfinite(number) for number in numbers):
         raise Refused(_shown(field, raw), _words(shape))
@@ -60,6 +61,8 @@ def to_text(value: object) -> str:
     """Write a setting as `to_value` reads it from text."""
     if not isinstance(value, tuple):
         return str(value)
+    if isinstance(value[0], msgspec.Struct):
+        return msgspec.json.encode(value).decode()
     entries = [str(entry) for entry in value]
     plain = not any("," in entry or entry != entry.strip() for entry in entries)
     plain = plain and not entries[0].startswith("[")
@@ -70,6 +73,10 @@ def _split(text: str) -> list[str]:
     if text.startswith("["):
         return msgspec.json.decode(text, type=list[str])
     return [entry.strip() for entry in text.split(",") if entry.strip()]
+
+
+def _tables(text: str) -> object:
+    return msgspec.json.decode(text)
 
 
 def _path_in(cwd: Path) -> Callable[[type, object], object]:
@@ -92,7 +99,7 @@ def _is_redis_url(url: str) -> bool:
 
 
 def _shown(field: str, raw: object) -> str:
-    if field in {"api_keys", "webhook_url", "webhook_secret"}:
+    if field in {"api_keys", "fallbacks", "webhook_url", "webhook_secret"}:
         return "'…'"
     if field == "redis_url" and "@" in str(raw):
         return f"'…@{str(raw).rpartition('@')[2]}'"  # what stands before the @ may be a password
@@ -108,13 +115,19 @@ def _words(shape: inspect.Type) -> str:
         case inspect.LiteralType(values=values):
             return "one of " + ", ".join(str(value) for value in values)
         case inspect.VarTupleType(item_type=item):
-            kinds: dict[type[inspect.Type], str] = {inspect.CustomType: "paths", inspect.FloatType: "seconds"}
-            entries = kinds.get(type(item), "texts")
-            return f"a list of {entries} (separated by commas, outside TOML)"
+            return _list_of(item)
         case inspect.UnionType(types=types):
             return _words(types[0])
         case _:
             return _PLAIN.get(type(shape), "a text")
+
+
+def _list_of(item: inspect.Type) -> str:
+    if isinstance(item, inspect.StructType):
+        return "a list of tables (JSON, outside TOML)"
+    kinds: dict[type[inspect.Type], str] = {inspect.CustomType: "paths", inspect.FloatType: "seconds"}
+    entries = kinds.get(type(item), "texts")
+    return f"a list of {entries} (separated by commas, outside TOML)"
 
 
 def _between(low: int | None, high: int | None) -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable
 from typing import Any
 
 import structlog
@@ -11,7 +11,6 @@ from redis.asyncio import Redis
 from redis.exceptions import RedisError
 
 from shared import redis_keys as keys
-from shared.agents import Agent
 from shared.event_writer import EventWriter
 from shared.projects import directory_of
 from shared.run_store import Attempt, Claim, RunStore, UnreadableRunError
@@ -19,6 +18,7 @@ from shared.runs import (
     ErrorKind,
     Restarted,
     RunCancelled,
+    RunCompleted,
     RunError,
     RunEvent,
     RunFailed,
@@ -29,10 +29,10 @@ from shared.runs import (
 )
 from shared.settings import Settings
 from worker.admission import NotPermittedError, admit
+from worker.fallback.turns import Turns
 from worker.recovery import Lost, lost_turn
 from worker.stderr import MOST_STDERR
 from worker.turn import Stop
-from worker.turns import Turns
 
 _FINISH_RETRY_S = 0.5
 _LEAVE_S = 5.0
@@ -51,7 +51,6 @@ class Executor:
         store: RunStore,
         writer: EventWriter,
         turns: Turns,
-        agents: Mapping[str, Agent],
         settings: Settings,
         worker_id: str,
     ) -> None:
@@ -59,7 +58,6 @@ class Executor:
         self._store = store
         self._writer = writer
         self._turns = turns
-        self._agents = agents
         self._settings = settings
         self._worker_id = worker_id
         self._not_permitted = 0
@@ -126,9 +124,6 @@ class Executor:
         """Why this run must not start (again), if there is a reason."""
         if attempt.cancel:
             return RunCancelled(reason=attempt.cancel)
-        if attempt.request.agent not in self._agents:
-            said = f"This worker does not serve {attempt.request.agent!r}."
-            return RunFailed(error=RunError(ErrorKind.AGENT_UNAVAILABLE, said))
         if not self._has_files(attempt.request):
             said = "The project was deleted, or its files are not on this worker."
             return RunFailed(error=RunError(ErrorKind.AGENT_UNAVAILABLE, said))
@@ -200,7 +195,7 @@ class Executor:
     async def _go_on(self, request: RunRequest, lost: Lost, reporter: _Reporter, stop: Stop) -> None:
         """What becomes of a turn that had shown something when its worker was lost."""
         policy = request.on_worker_loss or self._settings.on_worker_loss
-        if policy == "fail" or lost.has_calls:
+        if policy == "fail" or lost.has_calls or (lost.fell_back and policy != "rerun"):
             said = "The worker was lost after the answer had begun; a second try would say something else."
             await reporter.conclude(RunFailed(error=RunError(ErrorKind.WORKER_LOST, said)))
         elif policy == "rerun":
@@ -263,4 +258,6 @@ def _summary(event: TerminalEvent) -> dict[str, object]:
     }
     if isinstance(event, RunFailed):
         summary["error"] = event.error.kind
+    if isinstance(event, RunCompleted) and event.fallback is not None:
+        summary |= {"fallback": event.fallback.upstream, "because": event.fallback.because}
     return summary

@@ -79,7 +79,7 @@ class LeaseWorker(Worker):
         self._store = store
         self._worker_id = worker_id
         self._places = agents
-        self._projects: tuple[str, ...] = ()
+        self._more_places: tuple[str, ...] = ()
         self._execute = execute
         self._give_up = give_up
         self._batch_slots = batch_slots or max(1, slots * 3 // 4)
@@ -96,9 +96,9 @@ class LeaseWorker(Worker):
         """Look at the queues now."""
         self._doorbell.set()
 
-    def serve(self, projects: Sequence[str]) -> None:
-        """Claim from now on the runs in these projects too, after those of the agents themselves."""
-        self._projects = tuple(keys.place("", project) for project in projects)
+    def serve(self, places: Sequence[str]) -> None:
+        """Claim from now on the runs in these places too, after those of the agents themselves."""
+        self._more_places = tuple(places)
         self.ring()
 
     async def work(self) -> None:
@@ -170,7 +170,7 @@ class LeaseWorker(Worker):
         free = self.max_jobs - self.job_counter
         if self.allow_pick_jobs and free > 0:
             token = f"{self._worker_id}:{next(self._claim_numbers)}"
-            places = (*self._places, *self._projects)
+            places = (*self._places, *self._more_places)
             claimed = await self._store.claim(
                 [keys.queue(place) for place in places],
                 token,

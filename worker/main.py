@@ -12,6 +12,7 @@ from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
 
+import msgspec
 import structlog
 import uvloop
 from redis.exceptions import RedisError
@@ -32,6 +33,7 @@ from worker.claude.launch import CREDENTIALS, CliNotFoundError, Launcher, find_c
 from worker.claude.live import LiveProcess
 from worker.claude.process import CliNotStartedError
 from worker.execute import Executor
+from worker.fallback.parts import FallbackParts
 from worker.gate.gate import Gate
 from worker.gate.upstream import GateError, find_upstream, without_credentials
 from worker.leases import LeaseWorker
@@ -67,7 +69,11 @@ def serve(settings: Settings, environ: Mapping[str, str]) -> None:
         cli = find_cli(settings)
         version = _version_of(cli)
     except (CliNotFoundError, OSError, subprocess.SubprocessError) as error:
-        raise WorkerStartError(f"The Claude CLI does not run here: {error}") from error
+        if not settings.fallbacks:
+            raise WorkerStartError(f"The Claude CLI does not run here: {error}") from error
+        _log.warning("cli_missing", because=str(error), fallbacks=[f.label for f in settings.fallbacks])
+        cli, version = settings.claude_path or Path("/claude-cli-is-missing"), "missing"
+        settings = msgspec.structs.replace(settings, warm=0)
     box = _sandbox(settings, agents, environ)
     try:
         find_upstream(settings, environ)
@@ -123,7 +129,15 @@ class _Worker:
         )
         self._by_name = by_name
         turns = Turns(settings, by_name, self._processes, self._pool, sessions)
-        self._executor = Executor(self._redis, store, self._writer, turns, by_name, settings, self._id)
+        self._fallbacks = FallbackParts(self._redis, turns, settings) if settings.fallbacks else None
+        self._executor = Executor(
+            self._redis,
+            store,
+            self._writer,
+            turns if self._fallbacks is None else self._fallbacks.turns,
+            settings,
+            self._id,
+        )
         self._leases = LeaseWorker(
             self._redis,
             store,
@@ -141,6 +155,7 @@ class _Worker:
             settings, by_name, ProjectStore(self._redis), changed=self._serve_projects, leave=self._leave
         )
         self._doorbells: frozenset[str] = frozenset()
+        self._stand_ins: tuple[str, ...] = ()
         self._subscriber = Subscriber(self._redis, self._on_message, lambda _: self._leases.ring())
 
     async def run(self) -> None:
@@ -187,6 +202,8 @@ class _Worker:
             await self._leases.drain(self._settings.drain_timeout_s)
             await self._pool.close()
             await end_tasks(tasks)
+        if self._fallbacks is not None:
+            await self._fallbacks.services.aclose()
         if self._box is not None:
             self._box.close()
 
@@ -198,14 +215,28 @@ class _Worker:
 
     async def _serve_projects(self) -> None:
         """Take the runs in the projects that are now held, and only those; and say so at once."""
-        doorbells = frozenset(keys.doorbell(keys.place("", project)) for project in self._copies.held)
+        self._serve_more()
+        await self._registry.announce(self._record(), [describe(agent) for agent in self._agents])
+
+    async def _stand_in(self) -> None:
+        """Take the runs of agents that have no worker, as far as fallbacks can answer for them."""
+        if self._fallbacks is not None:
+            stand_ins = self._fallbacks.stand_in.look(await self._registry.look())
+            if stand_ins != self._stand_ins:
+                _log.warning("standing_in", agents=stand_ins)
+                self._stand_ins = stand_ins
+                self._serve_more()
+
+    def _serve_more(self) -> None:
+        """Listen and claim for the projects that are held, and the agents that are stood in for."""
+        places = (*(keys.place("", project) for project in self._copies.held), *self._stand_ins)
+        doorbells = frozenset(map(keys.doorbell, places))
         if new := doorbells - self._doorbells:
             self._subscriber.add(new)
         for old in self._doorbells - doorbells:
             self._subscriber.remove(old)
         self._doorbells = doorbells
-        self._leases.serve(self._copies.held)
-        await self._registry.announce(self._record(), [describe(agent) for agent in self._agents])
+        self._leases.serve(places)
 
     async def _leave(self, project: str) -> None:
         await self._executor.leave(project)
@@ -234,6 +265,7 @@ class _Worker:
         records = [describe(agent) for agent in self._agents]
         while True:
             try:
+                await self._stand_in()
                 await self._registry.announce(self._record(), records)
             except (RedisError, OSError) as error:
                 _log.warning("announce_failed", error=str(error))
@@ -250,6 +282,7 @@ class _Worker:
             live=self._pool.live_count,
             cli_version=self._cli_version,
             projects=self._copies.held if is_taking else (),
+            stand_ins=self._stand_ins if is_taking else (),
         )
 
 

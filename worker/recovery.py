@@ -14,6 +14,7 @@ import msgspec
 
 from shared.runs import (
     CallStarted,
+    FellBack,
     OutputEvent,
     Restarted,
     RunEvent,
@@ -50,6 +51,8 @@ class Lost(msgspec.Struct, frozen=True):
     has_output: bool = False
     has_calls: bool = False
     """Whether the client was told of calls to its own tools: nobody can end those for it."""
+    fell_back: bool = False
+    """Whether a fallback said it: no agent can go on in its words."""
 
     @property
     def text(self) -> str:
@@ -110,7 +113,7 @@ class _Fold:
         self._tail: list[str] = []
         self._entries: list[Entry] = []
         self._tools: list[ToolStarted] = []
-        self._has_output = self._has_calls = False
+        self._has_output = self._has_calls = self._fell_back = False
 
     def add(self, event: RunEvent) -> None:
         self._has_output = self._has_output or isinstance(event, OutputEvent)
@@ -125,6 +128,8 @@ class _Fold:
                 self._tail, self._tools = [], []
             case CallStarted():
                 self._has_calls = True
+            case FellBack():
+                self._fell_back = True
             case Restarted():
                 self.__init__()  # type: ignore[misc]
 
@@ -136,6 +141,7 @@ class _Fold:
             tools=tuple(self._tools),
             has_output=self._has_output,
             has_calls=self._has_calls,
+            fell_back=self._fell_back,
         )
 
 

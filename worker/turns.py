@@ -38,9 +38,10 @@ class Turns:
 
         Returns when the process is kept for the next turn, or is gone with its tree.
         """
-        agent = working_copy(
-            self._agents[request.agent], self._settings.data_dir, request.tenant, request.project
-        )
+        agent = self._agent(request)
+        if agent is None:
+            await reporter.conclude(_not_served(request))
+            return
         try:
             found = await self._processes.find(request, agent)
             event = await self._take(found, request, reporter, stop)
@@ -54,9 +55,10 @@ class Turns:
 
     async def recover(self, request: RunRequest, lost: Lost, reporter: Reporter, stop: Stop) -> None:
         """Go on with a turn whose worker was lost, from where `lost` says it stands; else as `run` does."""
-        agent = working_copy(
-            self._agents[request.agent], self._settings.data_dir, request.tenant, request.project
-        )
+        agent = self._agent(request)
+        if agent is None:
+            await reporter.conclude(_not_served(request))
+            return
         try:
             found, place = await self._processes.recover(request, agent, lost)
         except SessionGoneError as error:
@@ -76,6 +78,12 @@ class Turns:
             await reporter.conclude(event)
         finally:
             await self._pool.discard(found.process, is_clean=turn.is_clean, sweep=True)
+
+    def _agent(self, request: RunRequest) -> Agent | None:
+        agent = self._agents.get(request.agent)
+        if agent is None:
+            return None
+        return working_copy(agent, self._settings.data_dir, request.tenant, request.project)
 
     async def _take(
         self, found: Found, request: RunRequest, reporter: Reporter, stop: Stop
@@ -98,3 +106,8 @@ class Turns:
         finally:
             if not is_kept:
                 await self._pool.discard(process, is_clean=turn.is_clean, sweep=turn.needs_sweep)
+
+
+def _not_served(request: RunRequest) -> RunFailed:
+    said = f"This worker does not serve {request.agent!r}."
+    return RunFailed(error=RunError(ErrorKind.AGENT_UNAVAILABLE, said))

@@ -75,7 +75,7 @@ async def create_message(
     await whole(request, choices, choices.fold(answer.add))
     message = answer.message()
     session_id = message.backline.session_id if message.backline else None
-    headers = run_headers(subject.run_id, subject.conversation, session_id)
+    headers = run_headers(subject.run_id, subject.conversation, session_id) | choices.headers
     return Response(msgspec.json.encode(message), media_type="application/json", headers=headers)
 
 

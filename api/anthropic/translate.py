@@ -17,6 +17,7 @@ from api.anthropic.wire import (
     ToolUseBlock,
     UserMessage,
 )
+from api.backline import may_fall_back
 from api.claude_options import ClaudeOptions
 from api.errors import ApiError
 from api.numbers import check_range
@@ -75,6 +76,7 @@ def translate(
         output=output_of(request),
         options=options,
         on_worker_loss=request.backline.on_worker_loss if request.backline is not None else None,
+        may_fall_back=may_fall_back(request.backline),
     )
     return run if place.thread is None else place.thread.go_on(run)
 

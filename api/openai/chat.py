@@ -151,6 +151,7 @@ async def _answer(
     if keep:
         await keep(answer)
     headers = run_headers(subject.run_id, subject.conversation, answer.backline.session_id)
+    headers |= choices.headers
     return Response(msgspec.json.encode(answer), media_type="application/json", headers=headers)
 
 

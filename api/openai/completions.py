@@ -53,6 +53,7 @@ async def create_completion(
         return await stream(request, choices, chunks, settings, run_headers(subject.run_id))
     completion = await whole(request, choices, completion_of(asked, choices))
     headers = run_headers(completion.backline.run_id) if completion.backline else {}
+    headers |= choices.headers
     return Response(msgspec.json.encode(completion), media_type="application/json", headers=headers)
 
 

@@ -20,6 +20,7 @@ from msgspec.inspect import (
     FloatType,
     IntType,
     LiteralType,
+    StructType,
     Type,
     UnionType,
     VarTupleType,
@@ -216,6 +217,8 @@ def _type(shape: Type) -> str:
             words = "one of " + ", ".join(f"`{value}`" for value in values)
         case BoolType():
             words = "true or false"
+        case VarTupleType(item_type=StructType()):
+            words = "list of tables"
         case VarTupleType(item_type=item):
             words = {CustomType: "list of paths", FloatType: "list of seconds"}.get(
                 type(item), "list of texts"

@@ -152,3 +152,45 @@ def test_settings_survive_the_way_through_a_childs_environment(
     environ = to_environment(given)
     assert load_settings({}, environ, tmp_path).settings == given
     assert without_settings({**environ, "REDIS_URL": "x", "PATH": "y"}) == {"PATH": "y"}
+
+
+def test_fallbacks_are_numbered_in_the_environment(tmp_path: Path) -> None:
+    environ = {
+        "BACKLINE_FALLBACK_2_URL": "http://two.example/v1",
+        "BACKLINE_FALLBACK_2_MODELS": "a=m, b/opus=n",
+        "BACKLINE_FALLBACK_2_TIMEOUT_S": "5",
+        "BACKLINE_FALLBACK_1_URL": "https://one.example/v1",
+        "BACKLINE_FALLBACK_1_MODEL": "gpt",
+        "BACKLINE_FALLBACK_1_KEY": "hidden-key",
+    }
+    settings = load_settings({}, environ, tmp_path).settings
+    one, two = settings.fallbacks
+    assert (one.label, one.key, one.model_for("any", None)) == ("one.example", "hidden-key", "gpt")
+    assert [two.model_for(*asked) for asked in (("a", None), ("b", "opus"), ("b", None))] == ["m", "n", ""]
+    assert two.timeout_s == 5
+    assert "hidden-key" not in repr(settings)
+    assert load_settings({}, to_environment(settings), tmp_path).settings.fallbacks == settings.fallbacks
+
+
+def test_fallbacks_are_tables_in_toml(tmp_path: Path) -> None:
+    (tmp_path / "backline.toml").write_text(
+        '[[fallbacks]]\nurl = "https://one.example/v1"\nmodel = "gpt"\npriority = 3\n'
+    )
+    (one,) = load_settings({}, {}, tmp_path).settings.fallbacks
+    assert (one.model, one.priority) == ("gpt", 3)
+
+
+@pytest.mark.parametrize(
+    ("environ", "said"),
+    [
+        ({"BACKLINE_FALLBACK_1_MODEL": "m", "BACKLINE_FALLBACK_1_KEY": "hidden-key"}, "`url`"),
+        ({"BACKLINE_FALLBACK_1_URL": "ftp://x", "BACKLINE_FALLBACK_1_MODEL": "m"}, "http://"),
+        ({"BACKLINE_FALLBACK_1_URL": "http://x/v1"}, "model or models"),
+        ({"BACKLINE_FALLBACK_1_ADRESS": "http://x/v1"}, "BACKLINE_FALLBACK_1_ADRESS"),
+    ],
+)
+def test_a_bad_fallback_is_told_without_its_key(tmp_path: Path, environ: dict[str, str], said: str) -> None:
+    with pytest.raises(SettingsError) as caught:
+        load_settings({}, environ, tmp_path)
+    assert said in str(caught.value)
+    assert "hidden-key" not in str(caught.value)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Callable, Coroutine
 from contextlib import asynccontextmanager, suppress
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -13,7 +12,6 @@ from arq.connections import ArqRedis
 from redis.exceptions import ConnectionError as RedisConnectionError
 
 from shared import redis_keys as keys
-from shared.agents import Agent
 from shared.event_writer import EventWriter
 from shared.redis import connect
 from shared.run_store import Claim, RunStore
@@ -340,8 +338,7 @@ async def test_a_cancel_that_was_lost_before_the_turn_is_heeded_there(
 
     monkeypatch.setattr(store, "begin", begin_and_lose_a_cancel)
     turns: Any = None  # it would raise
-    agents = {"a": Agent(name="a", directory=Path())}
-    executor = Executor(redis, store, EventWriter(redis), turns, agents, Settings(), "w")
+    executor = Executor(redis, store, EventWriter(redis), turns, Settings(), "w")
     task = asyncio.create_task(executor.execute(claim))
     await began.wait()
     task.cancel()

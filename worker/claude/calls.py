@@ -67,6 +67,11 @@ class Calls:
         return self._mends > _MOST_MENDS
 
     @property
+    def was_denied(self) -> bool:
+        """Whether the arguments of some call did not fit."""
+        return self._mends > 0
+
+    @property
     def made(self) -> tuple[ToolUsePart, ...]:
         """The calls that the client was told of, under its own names."""
         return tuple(

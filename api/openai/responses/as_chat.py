@@ -140,7 +140,9 @@ def as_chat(
         conversation_id=request.conversation_id,
         project_id=request.project_id,
         claude_options=request.claude_options,
-        backline=ChatBacklineOptions(on_worker_loss=request.backline.on_worker_loss)
+        backline=ChatBacklineOptions(
+            on_worker_loss=request.backline.on_worker_loss, fallback=request.backline.fallback
+        )
         if request.backline is not None
         else None,
     )

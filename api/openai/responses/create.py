@@ -168,10 +168,11 @@ async def _in_foreground(
     if asked.body.stream:
         batches = of_choices(choices, await first_word(request, choices, settings))
         content = frames(batches, story, settings.keepalive_s)
-        return Stream(content, media_type="text/event-stream", headers={**STREAM_HEADERS, **headers})
+        headers = {**STREAM_HEADERS, **headers, **choices.headers}
+        return Stream(content, media_type="text/event-stream", headers=headers)
     response = await whole(request, choices, told_of(choices, story))
     headers = run_headers(choices.first.id, asked.run.conversation, response.backline.session_id)
-    return _answer(response, headers)
+    return _answer(response, headers | choices.headers)
 
 
 def follow(

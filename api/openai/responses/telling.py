@@ -11,6 +11,7 @@ from typing import Any
 
 import msgspec
 
+from api.backline import answered_by
 from api.openai.answer import REFUSED
 from api.openai.responses import events
 from api.openai.responses.events import Event
@@ -213,9 +214,7 @@ class Telling:
         if isinstance(event, RunCompleted):
             info = msgspec.structs.replace(
                 info,
-                session_id=event.session_id,
-                claude_model=event.model,
-                cost_usd=event.usage.cost_usd,
+                **answered_by(event),
             )
         return msgspec.structs.replace(
             self.response,
