@@ -16,9 +16,11 @@ from litestar.types import ControllerRouterHandler
 from redis.exceptions import RedisError
 
 from api.access import Access, admitted
+from api.admin_cache import clear_cache
 from api.admin_keys import create_key, list_keys, retrieve_key, revoke_key, rotate_key
 from api.anthropic.messages import count_tokens, create_message
 from api.asked_for import asked_for
+from api.cached_answers import CachedAnswers
 from api.completions_control import completion_status
 from api.conversations import Conversations
 from api.dead_letters import (
@@ -96,6 +98,7 @@ from api.webhooks.service import Webhooks
 from api.working_copies import Projects
 from shared.accounts import Accounts
 from shared.added_items import AddedItems
+from shared.answer_cache import AnswerCache
 from shared.blobs import BlobError
 from shared.conversations import ConversationStore
 from shared.dead_letters import DeadLetters
@@ -188,6 +191,7 @@ ROUTES: list[ControllerRouterHandler] = [
     discard_letter,
     retry_letters,
     discard_letters,
+    clear_cache,
     list_usage,
     own_stats,
     all_stats,
@@ -212,7 +216,8 @@ def create_app(settings: Settings, drain: Drain) -> Litestar:
     hub = EventHub(redis)
     registry = CachedRegistry(RegistryStore(redis))
     store = RunStore(redis, retention_s=settings.retention_s)
-    runs = Runs(store, hub, registry, settings)
+    cache = AnswerCache(redis, settings)
+    runs = Runs(store, hub, registry, settings, CachedAnswers(cache, registry, settings))
     fetcher = Fetcher(with_private=settings.fetch_private)
     conversations = Conversations(
         ConversationStore(redis, settings.session_ttl_s),
@@ -283,6 +288,7 @@ def create_app(settings: Settings, drain: Drain) -> Litestar:
             "run_index": _given(RunIndex(redis)),
             "accounts": _given(Accounts(redis)),
             "usage": _given(UsageStore(redis)),
+            "cache": _given(cache),
         },
         exception_handlers={
             ApiError: _api_error,

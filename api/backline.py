@@ -13,11 +13,12 @@ from shared.settings import Settings
 
 
 class BacklineOptions(msgspec.Struct, frozen=True):
-    """What to show of the run, what becomes of it without its worker, and whether a fallback may answer."""
+    """What to show of the run, what becomes of it without its worker, and what else may answer."""
 
     show: list[Literal["thinking", "tools"]] | None = None
     on_worker_loss: OnWorkerLoss | None = None
     fallback: bool | None = None
+    cache: bool | None = None
 
 
 def shown(options: BacklineOptions | None, agent: str, settings: Settings) -> frozenset[str]:
@@ -26,6 +27,11 @@ def shown(options: BacklineOptions | None, agent: str, settings: Settings) -> fr
         return frozenset(options.show)
     entries = (entry.rpartition("=") for entry in settings.show)
     return frozenset(what for name, _, what in entries if name in {"", agent})
+
+
+def may_cache(options: BacklineOptions | None) -> bool | None:
+    """Whether a kept answer will do, if the request says so."""
+    return options.cache if options is not None else None
 
 
 def may_fall_back(options: BacklineOptions | None) -> bool:
@@ -73,6 +79,7 @@ class BacklineInfo(msgspec.Struct, frozen=True, omit_defaults=True):
     resumed: bool | UnsetType = UNSET
     """In a stream: the worker was lost, and another one goes on with the answer from here."""
     fallback: FallbackInfo | UnsetType = UNSET
+    cache: Literal["hit", "miss"] | UnsetType = UNSET
 
 
 def info_of(
@@ -95,6 +102,7 @@ def answered_by(event: RunCompleted) -> dict[str, Any]:
         "session_id": event.session_id or None,
         "claude_model": event.model if fallback is None else None,
         "cost_usd": event.usage.cost_usd,
+        "cache": event.cache or UNSET,
         "fallback": UNSET
         if fallback is None
         else FallbackInfo(fallback.upstream, fallback.model, fallback.because.value),

@@ -9,6 +9,8 @@ from collections.abc import AsyncGenerator, Callable, Sequence
 from contextlib import aclosing
 from typing import Protocol
 
+import msgspec
+
 from api.errors import ApiError, cancelled, failed
 from api.runs import AcceptedRun
 from shared.runs import (
@@ -69,6 +71,8 @@ class Choices:
     async def submit(cls, runs: RunSource, requests: Sequence[RunRequest], *, tick_s: float) -> Choices:
         """Queue runs, all or none; raises `ApiError`."""
         accepted: list[AcceptedRun] = []
+        if len(requests) > 1:  # they are to differ
+            requests = [msgspec.structs.replace(request, may_cache=False) for request in requests]
         try:
             for request in requests:
                 accepted.append(await runs.submit(request))  # noqa: PERF401 - what was accepted must be known
@@ -86,8 +90,10 @@ class Choices:
     @property
     def headers(self) -> dict[str, str]:
         """The headers that say who answers, as far as it is known yet."""
-        fell_back = self._fell_back
-        return {} if fell_back is None else {"x-backline-answered-by": fell_back.upstream}
+        headers: dict[str, str] = {"x-backline-cache": self.first.cache} if self.first.cache else {}
+        if self._fell_back is not None:
+            headers["x-backline-answered-by"] = self._fell_back.upstream
+        return headers
 
     async def fold(self, take: Callable[[int, RunEvent], None]) -> None:
         """Give every event, with its choice's number, to `take`; raises `ApiError` as soon as a run fails."""

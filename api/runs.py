@@ -12,9 +12,10 @@ import msgspec
 import structlog
 from redis.exceptions import RedisError
 
+from api.cached_answers import CachedAnswers, CacheWord, Looked
 from api.errors import ApiError, project_unavailable
 from api.models import unknown_model
-from api.principal import ANYONE
+from api.principal import ANYONE, Principal
 from api.rates import Caller, beyond_limit
 from shared.accounts import LimitReachedError, Standing
 from shared.event_tail import EventHub
@@ -27,6 +28,7 @@ from shared.runs import (
     LoggedEvent,
     RunCancelled,
     RunError,
+    RunEvent,
     RunFailed,
     RunRequest,
     RunState,
@@ -56,16 +58,25 @@ class AcceptedRun(msgspec.Struct, frozen=True):
     project: str = ""
     is_batch: bool = False
     """Whether it waits as long as it takes for a worker."""
+    cache: CacheWord = ""
 
 
 class Runs:
     """Submits runs and follows them. `run` must be running: it cancels what clients walked away from."""
 
-    def __init__(self, store: RunStore, hub: EventHub, registry: CachedRegistry, settings: Settings) -> None:
+    def __init__(
+        self,
+        store: RunStore,
+        hub: EventHub,
+        registry: CachedRegistry,
+        settings: Settings,
+        cached: CachedAnswers | None = None,
+    ) -> None:
         self._store = store
         self._hub = hub
         self._registry = registry
         self._settings = settings
+        self._cached = cached
         self._abandoned: asyncio.Queue[AcceptedRun] = asyncio.Queue()
         self._caller: Caller | None = None
 
@@ -87,8 +98,12 @@ class Runs:
         if not principal.may_use(request.agent):
             raise unknown_model(request.agent)
         request = msgspec.structs.replace(request, key=principal.key or request.key)
-        await self._require_worker(request)
         run_id = run_id or new_run_id()
+        looked = await self._cached.look(request) if self._cached is not None else Looked(request)
+        request = looked.request
+        if looked.events is not None:
+            return await self._replay(run_id, request, looked.events, principal, wait_s)
+        await self._require_worker(request)
         ttl_s = wait_s if wait_s is not None else self._settings.queue_timeout_s
         ttl_s += request.timeout_s or self._settings.run_timeout_s
         try:
@@ -127,6 +142,34 @@ class Runs:
             created=submitted.created_ms // 1000,
             project=request.project,
             is_batch=request.is_batch,
+            cache=looked.word,
+        )
+
+    async def _replay(
+        self,
+        run_id: str,
+        request: RunRequest,
+        events: list[RunEvent],
+        principal: Principal,
+        wait_s: float | None,
+    ) -> AcceptedRun:
+        """A run that is over as soon as it is accepted."""
+        try:
+            submitted = await self._store.replay(
+                run_id, request, events, keep_s=wait_s, limits=principal.limits
+            )
+        except LimitReachedError as error:
+            self._tell(error.standing)
+            raise beyond_limit(error, principal.limits) from error
+        self._tell(submitted.standing)
+        _log.info("run_answered_from_cache", run_id=run_id, agent=request.agent, key=principal.key)
+        return AcceptedRun(
+            id=run_id,
+            agent=request.agent,
+            created=submitted.created_ms // 1000,
+            project=request.project,
+            is_batch=request.is_batch,
+            cache="hit",
         )
 
     async def follow(self, run: AcceptedRun, *, tick_s: float) -> AsyncGenerator[list[LoggedEvent], None]:

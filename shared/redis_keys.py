@@ -37,6 +37,10 @@ KEY_CHANGES = "backline:key-changes"
 """Channel that says which key has changed."""
 KEY_USES_TTL_MS = 400 * 24 * 3_600_000
 
+ANY_CACHED = "backline:cache:*"
+"""Pattern of all cached answers."""
+ANY_CACHE_INDEX = "backline:cache-*"
+"""The same of what is kept about them."""
 LEASE_MS = 8_000
 """A worker silent for this long has lost its runs."""
 AFFINITY_MS = 150
@@ -246,6 +250,26 @@ def account(key_id: str) -> str:
 def breaker(name: str) -> str:
     """Hash: how a circuit stands (`worker/fallback/breaker.py`): an agent's, or a fallback's."""
     return f"backline:breaker:{encoded(name)}"
+
+
+def cached(tenant: str, name: str) -> str:
+    """A cached answer (`shared.answer_cache`)."""
+    return f"backline:cache:{owner(tenant)}:{name}"
+
+
+def cache_used(owned_by: str) -> str:
+    """Sorted set of the names of a tenant's cached answers by when they were last used (ms, Redis clock)."""
+    return f"backline:cache-used:{owned_by}"
+
+
+def cache_ends(owned_by: str) -> str:
+    """The same by when they lapse."""
+    return f"backline:cache-ends:{owned_by}"
+
+
+def cache_sizes(owned_by: str) -> str:
+    """Hash of the same names to their sizes in bytes; under the empty name the sum."""
+    return f"backline:cache-sizes:{owned_by}"
 
 
 def usage(day: str) -> str:

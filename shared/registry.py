@@ -30,7 +30,8 @@ class WorkerRecord(msgspec.Struct, frozen=True):
     """A live worker: its agents in the operator's order, its slots and how many are busy.
 
     `live` is how many conversations it keeps in idle processes, `projects` the ids of the projects whose
-    files it has, `stand_ins` the agents without a worker for which its fallbacks answer.
+    files it has, `stand_ins` the agents without a worker for which its fallbacks answer,
+    `versions` hashes of what its agents are (`worker.versions`).
     """
 
     id: str
@@ -42,6 +43,7 @@ class WorkerRecord(msgspec.Struct, frozen=True):
     live: int = 0
     projects: tuple[str, ...] = ()
     stand_ins: tuple[str, ...] = ()
+    versions: dict[str, str] = {}
 
 
 class Registry(msgspec.Struct, frozen=True):
@@ -60,6 +62,11 @@ class Registry(msgspec.Struct, frozen=True):
         return any(
             agent in worker.agents and (not project or project in worker.projects) for worker in self.workers
         )
+
+    def version(self, agent: str) -> str:
+        """What an agent is now; empty unless all its workers have the same."""
+        versions = {worker.versions.get(agent, "") for worker in self.workers if agent in worker.agents}
+        return versions.pop() if len(versions) == 1 else ""
 
     def stands_in(self, agent: str) -> bool:
         """Whether a live worker's fallbacks answer for an agent that has no worker of its own."""

@@ -9,12 +9,14 @@ from arq.connections import ArqRedis
 from arq.jobs import serialize_job
 
 from shared import redis_keys as keys
+from shared.accounts import NAMES as LIMITS
 from shared.accounts import LimitReachedError, Standing, decode_standing, reservation
 from shared.keys import Limits
 from shared.run_index import about
 from shared.runs import (
     TERMINAL_STATES,
     RunFailed,
+    RunEvent,
     RunRequest,
     RunStarted,
     RunState,
@@ -157,6 +159,36 @@ class RunStore:
         if status == _BEYOND_LIMIT and standing is not None:
             raise LimitReachedError(reserved[0].decode(), standing)
         return Submitted(created_ms=created_ms, waiting=waiting, standing=standing)
+
+    async def replay(
+        self,
+        run_id: str,
+        request: RunRequest,
+        events: Sequence[RunEvent],
+        *,
+        keep_s: float | None,
+        limits: Limits,
+    ) -> Submitted:
+        """Accept a run that is answered already, by `events`, the last of them terminal.
+
+        Raises `LimitReachedError` for a limit on requests: nothing else is used.
+        """
+        retention_ms = self._retention_ms if keep_s is None else int(keep_s * 1000)
+        asked = {name: getattr(limits, name) for name in LIMITS if name.startswith("requests_")}
+        _, account, _, *bounds = reservation(request, Limits(**asked))
+        said = [encode_event(event) for event in (RunStarted(worker="cache"), *events)]
+        status, created_ms, _, *reserved = await self._scripts(
+            "replay",
+            [keys.run(run_id), keys.events(run_id)],
+            [
+                *(run_id, retention_ms, request.tenant, request.agent, keys.usage(""), keys.run("")),
+                *(request.key, account, len(bounds), *bounds, *said),
+            ],
+        )
+        standing = decode_standing(reserved[1], created_ms) if reserved else None
+        if status == _BEYOND_LIMIT and standing is not None:
+            raise LimitReachedError(reserved[0].decode(), standing)
+        return Submitted(created_ms=created_ms, waiting=0, standing=standing)
 
     async def claim(
         self,

@@ -134,6 +134,13 @@ class LaunchOptions(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=Tru
     working_dir: str | None = None
 
 
+class CacheTerms(msgspec.Struct, frozen=True):
+    """Under which name an answer may be kept (`shared.answer_cache`), and for how long, in seconds."""
+
+    name: str
+    ttl_s: float
+
+
 class RunRequest(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """All that a worker needs to know to run one turn of an agent.
 
@@ -194,6 +201,10 @@ class RunRequest(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """Id of the dead run that an operator has begun anew as this one."""
     may_fall_back: bool = True
     """Whether something else than the agent may answer."""
+    may_cache: bool | None = None
+    """Whether the answer may be one that is kept, and be kept; `None`: the setting."""
+    cache: CacheTerms | None = None
+    """How to keep the answer; `None` when it is not to be kept."""
 
 
 class RunState(StrEnum):
@@ -362,6 +373,8 @@ class RunCompleted(msgspec.Struct, frozen=True, tag="completed", array_like=True
     """The stop sequence that was met, if one was."""
     fallback: FellBack | None = None
     """What answered in the agent's place; then there is no session, and the model is the fallback's."""
+    cache: Literal["", "hit", "miss"] = ""
+    """Whether the answer was kept from an earlier run, or may have been kept for later ones."""
 
 
 class RunFailed(msgspec.Struct, frozen=True, tag="failed", array_like=True):

@@ -169,6 +169,18 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     breaker_open_s: Seconds = 30.0
     """How long it is left alone; then one run tries whether it works again."""
 
+    # Answers kept for the same question
+    cache: Literal["off", "ask", "on"] = "ask"
+    """Whose answers may come from the cache: nobody's, those of requests that ask for it, or all."""
+    cache_ttl_s: Seconds = 3600.0
+    """How long an answer is kept."""
+    cache_entries: Count = 1000
+    """Answers kept for one tenant."""
+    cache_bytes: Count = 64 * 1024 * 1024
+    """What they may be together."""
+    cache_tools: tuple[str, ...] = ()
+    """Tools of an agent that only read, such as `Read`, `Grep`, `Glob`: their runs may be kept too."""
+
     # Keys
     auth: Literal["auto", "on", "off"] = "auto"
     """Whether requests need a key: `auto` is on once there is one, and on any address but loopback."""

@@ -19,6 +19,7 @@ from redis.exceptions import RedisError
 
 from shared import redis_keys as keys
 from shared.agents import Agent, parse_agents
+from shared.answer_cache import AnswerCache
 from shared.event_writer import EventWriter
 from shared.projects import ProjectStore
 from shared.redis import connect
@@ -28,6 +29,7 @@ from shared.settings import Settings
 from shared.subscriber import Subscriber
 from shared.tasks import end_tasks
 from shared.telemetry import configure_logs
+from worker.caching import CachingTurns, Versions
 from worker.claude.home import Homes
 from worker.claude.launch import CREDENTIALS, CliNotFoundError, Launcher, find_cli
 from worker.claude.live import LiveProcess
@@ -130,11 +132,17 @@ class _Worker:
         self._by_name = by_name
         turns = Turns(settings, by_name, self._processes, self._pool, sessions)
         self._fallbacks = FallbackParts(self._redis, turns, settings) if settings.fallbacks else None
+        self._versions = Versions(by_name, f"{cli_version} {settings.permission_mode}")
         self._executor = Executor(
             self._redis,
             store,
             self._writer,
-            turns if self._fallbacks is None else self._fallbacks.turns,
+            CachingTurns(
+                turns if self._fallbacks is None else self._fallbacks.turns,
+                AnswerCache(self._redis, settings),
+                self._versions,
+                settings,
+            ),
             settings,
             self._id,
         )
@@ -216,7 +224,7 @@ class _Worker:
     async def _serve_projects(self) -> None:
         """Take the runs in the projects that are now held, and only those; and say so at once."""
         self._serve_more()
-        await self._registry.announce(self._record(), [describe(agent) for agent in self._agents])
+        await self._registry.announce(await self._record(), [describe(agent) for agent in self._agents])
 
     async def _stand_in(self) -> None:
         """Take the runs of agents that have no worker, as far as fallbacks can answer for them."""
@@ -266,12 +274,12 @@ class _Worker:
         while True:
             try:
                 await self._stand_in()
-                await self._registry.announce(self._record(), records)
+                await self._registry.announce(await self._record(), records)
             except (RedisError, OSError) as error:
                 _log.warning("announce_failed", error=str(error))
             await asyncio.sleep(keys.RENEW_S)
 
-    def _record(self) -> WorkerRecord:
+    async def _record(self) -> WorkerRecord:
         is_taking = self._leases.allow_pick_jobs
         return WorkerRecord(
             id=self._id,
@@ -283,6 +291,7 @@ class _Worker:
             cli_version=self._cli_version,
             projects=self._copies.held if is_taking else (),
             stand_ins=self._stand_ins if is_taking else (),
+            versions=await self._versions.all() if self._settings.cache != "off" else {},
         )
 
 

@@ -17,7 +17,7 @@ from api.anthropic.wire import (
     ToolUseBlock,
     UserMessage,
 )
-from api.backline import may_fall_back
+from api.backline import may_cache, may_fall_back
 from api.claude_options import ClaudeOptions
 from api.errors import ApiError
 from api.numbers import check_range
@@ -77,6 +77,7 @@ def translate(
         options=options,
         on_worker_loss=request.backline.on_worker_loss if request.backline is not None else None,
         may_fall_back=may_fall_back(request.backline),
+        may_cache=may_cache(request.backline),
     )
     return run if place.thread is None else place.thread.go_on(run)
 

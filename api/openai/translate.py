@@ -9,7 +9,7 @@ from typing import Any
 
 import msgspec
 
-from api.backline import may_fall_back
+from api.backline import may_cache, may_fall_back
 from api.claude_options import ClaudeOptions
 from api.conversations import Thread
 from api.errors import ApiError
@@ -101,6 +101,7 @@ def translate(
         options=options,
         on_worker_loss=request.backline.on_worker_loss if request.backline is not None else None,
         may_fall_back=may_fall_back(request.backline),
+        may_cache=may_cache(request.backline),
     )
     return run if thread is None else thread.go_on(run)
 

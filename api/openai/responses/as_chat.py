@@ -141,7 +141,9 @@ def as_chat(
         project_id=request.project_id,
         claude_options=request.claude_options,
         backline=ChatBacklineOptions(
-            on_worker_loss=request.backline.on_worker_loss, fallback=request.backline.fallback
+            on_worker_loss=request.backline.on_worker_loss,
+            fallback=request.backline.fallback,
+            cache=request.backline.cache,
         )
         if request.backline is not None
         else None,

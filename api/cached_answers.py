@@ -1,0 +1,59 @@
+"""Whether a request's answer is known already: looked up before anything is queued."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import msgspec
+import structlog
+from redis.exceptions import RedisError
+
+from shared.answer_cache import AnswerCache, entry_name
+from shared.registry import CachedRegistry
+from shared.runs import CacheTerms, RunEvent, RunRequest
+from shared.settings import Settings
+
+CacheWord = Literal["", "hit", "miss", "bypass"]
+"""What the header says; nothing when nobody asked for the cache."""
+
+_log = structlog.get_logger(__name__)
+
+
+class Looked(msgspec.Struct, frozen=True):
+    """What a look gave: the request to submit, the word for its client, and on a hit the events."""
+
+    request: RunRequest
+    word: CacheWord = ""
+    events: list[RunEvent] | None = None
+
+
+class CachedAnswers:
+    """Looks for answers, as the setting `cache` and the request have it."""
+
+    def __init__(self, cache: AnswerCache, registry: CachedRegistry, settings: Settings) -> None:
+        self._cache = cache
+        self._registry = registry
+        self._settings = settings
+
+    async def look(self, request: RunRequest) -> Looked:
+        """Look for the answer to `request`."""
+        setting, wish = self._settings.cache, request.may_cache
+        is_asked = wish if wish is not None else setting == "on"
+        if not is_asked:
+            return Looked(request)
+        version = (await self._registry.look()).version(request.agent)
+        try:
+            name = entry_name(request, version) if setting != "off" else ""
+        except (OverflowError, RecursionError):  # refused in a moment, in better words
+            name = ""
+        if not name:
+            return Looked(request, "bypass")
+        terms = CacheTerms(name=name, ttl_s=self._settings.cache_ttl_s)
+        try:
+            events = await self._cache.get(request.tenant, name)
+        except (RedisError, msgspec.MsgspecError) as error:  # of another version, or away: ask the agent
+            _log.warning("cache_not_read", error=str(error))
+            events = None
+        if events is not None:
+            return Looked(request, "hit", events)
+        return Looked(msgspec.structs.replace(request, cache=terms), "miss")
