@@ -179,10 +179,10 @@ class RunStore:
         said = [encode_event(event) for event in (RunStarted(worker="cache"), *events)]
         status, created_ms, _, *reserved = await self._scripts(
             "replay",
-            [keys.run(run_id), keys.events(run_id)],
+            [keys.run(run_id), keys.events(run_id), keys.runs(request.tenant), keys.runs()],
             [
                 *(run_id, retention_ms, request.tenant, request.agent, keys.usage(""), keys.run("")),
-                *(request.key, account, len(bounds), *bounds, *said),
+                *(request.key, account, about(request), keys.MOST_RUNS, len(bounds), *bounds, *said),
             ],
         )
         standing = decode_standing(reserved[1], created_ms) if reserved else None

@@ -12,7 +12,7 @@ import openai
 import pytest
 from openai import AsyncOpenAI
 
-from scripted_model import fail, script, text, tokens
+from scripted_model import Fail, fail, script, text, tokens
 from tests.support.asking import ask, check_envelope, stream, text_of, texts, until_error, user
 from tests.support.model import Model
 from tests.support.stack import Stack, running_stack
@@ -65,13 +65,18 @@ async def client(backed: Stack) -> AsyncIterator[AsyncOpenAI]:
         yield sdk
 
 
-@pytest.mark.parametrize("status", [401, 429, 500, 529])
+NO_CREDIT = fail(400, message="Your credit balance is too low to access the Anthropic API.")
+
+
+@pytest.mark.parametrize(
+    "failure", [fail(401), fail(500), NO_CREDIT], ids=["logged out", "down", "no credit"]
+)
 async def test_a_fallback_answers_in_claudes_place(
-    client: AsyncOpenAI, first: Upstream, marker: str, status: int
+    client: AsyncOpenAI, first: Upstream, marker: str, failure: Fail
 ) -> None:
     raw = await client.chat.completions.with_raw_response.create(
         model="agent",
-        messages=[{"role": "system", "content": "Be brief."}, user(marker, script(fail(status)))],
+        messages=[{"role": "system", "content": "Be brief."}, user(marker, script(failure))],
         temperature=0.5,
         max_tokens=77,
         stop=["END"],

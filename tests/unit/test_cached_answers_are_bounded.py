@@ -11,7 +11,16 @@ from msgspec.structs import replace
 
 from shared.answer_cache import AnswerCache, Recording, entry_name
 from shared.registry import Registry, WorkerRecord
-from shared.runs import RunCompleted, RunEvent, RunRequest, TextDelta, TextPart, Usage
+from shared.runs import (
+    ClientTool,
+    RunCompleted,
+    RunEvent,
+    RunRequest,
+    Sampling,
+    TextDelta,
+    TextPart,
+    Usage,
+)
 from shared.settings import Settings
 from worker.versions import AgentVersions
 
@@ -75,6 +84,8 @@ def test_a_name_is_of_tenant_version_and_question() -> None:
         replace(REQUEST, prompt=(TextPart("ho"),)),
         replace(REQUEST, system="Be brief."),
         replace(REQUEST, model="opus"),
+        replace(REQUEST, sampling=Sampling(max_output_tokens=5)),
+        replace(REQUEST, tools=(ClientTool(name="f"),)),
     ]
     names = [entry_name(REQUEST, "1"), entry_name(REQUEST, "2"), *(entry_name(each, "1") for each in others)]
     assert len(set(names)) == len(names)

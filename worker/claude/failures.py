@@ -10,6 +10,9 @@ from worker.claude.lines import Result
 _OPERATORS_ADVICE = re.compile(r" If it persists, check your inference gateway \([^)]*\)\.?")
 """Part of the CLI's message that names the operator's own hosts (CLI 2.1)."""
 
+_NO_CREDIT = "credit balance is too low"
+"""What the service says when it is out of money (Anthropic's API, 2026)."""
+
 
 class ApiFailure:
     """A failed model call, as the CLI reports it: an HTTP status (`None`: no answer) and its words."""
@@ -21,6 +24,9 @@ class ApiFailure:
     @property
     def error(self) -> RunError:
         """The same in our terms."""
+        if _NO_CREDIT in self._message.lower():  # a 400, and no fault of the request
+            said = "The model's service has no credit left for this server; its operator must see to it."
+            return RunError(ErrorKind.UPSTREAM_RATE_LIMITED, said)
         match self._status:
             case 401 | 403:
                 return RunError(
