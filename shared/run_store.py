@@ -15,8 +15,8 @@ from shared.keys import Limits
 from shared.run_index import about
 from shared.runs import (
     TERMINAL_STATES,
-    RunFailed,
     RunEvent,
+    RunFailed,
     RunRequest,
     RunStarted,
     RunState,

@@ -396,14 +396,7 @@ class RunCancelled(msgspec.Struct, frozen=True, tag="cancelled", array_like=True
 TerminalEvent = RunCompleted | RunFailed | RunCancelled
 OutputEvent = TextDelta | ThinkingDelta | ToolStarted | ToolFinished | CallStarted | CallDelta
 RunEvent = (
-    RunStarted
-    | OutputEvent
-    | StepKept
-    | StderrKept
-    | Restarted
-    | FellBack
-    | UpstreamRetry
-    | TerminalEvent
+    RunStarted | OutputEvent | StepKept | StderrKept | Restarted | FellBack | UpstreamRetry | TerminalEvent
 )
 
 
