@@ -99,6 +99,11 @@ def encoded(encoder: Encoder, index: int, logged: LoggedEvent, *, is_numbered: b
     return b"%sid: %d\n\n" % (frames[:-1], logged.n) if is_numbered and frames else frames
 
 
+def queued(place: int) -> bytes:
+    """The comment that tells a waiting client its place; empty when it does not wait (0)."""
+    return b": queued position=%d\n" % place if place else b""
+
+
 async def _frames(
     choices: Choices,
     encoder: Encoder,
@@ -128,7 +133,7 @@ async def _frames(
                     await before_end()
                 frames += encoder.ending([ends[number] for number in sorted(ends)])
             if not frames and time.monotonic() - said_at >= keepalive_s:
-                frames = encoder.pause()
+                frames = queued(await choices.place()) or encoder.pause()
             if frames:
                 said_at = time.monotonic()
                 yield frames

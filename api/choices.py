@@ -48,6 +48,9 @@ class RunSource(Protocol):
     def follow(self, run: AcceptedRun, *, tick_s: float) -> AsyncGenerator[Batch, None]:
         """Yield the run's events to its terminal one, and nothing in pauses; raises `ApiError`."""
 
+    async def place(self, run_id: str) -> int:
+        """How many runs start before this one and with it; 0 when it does not wait."""
+
     def abandon(self, run: AcceptedRun) -> None:
         """Note that nobody reads this run any more."""
 
@@ -94,6 +97,10 @@ class Choices:
         if self._fell_back is not None:
             headers["x-backline-answered-by"] = self._fell_back.upstream
         return headers
+
+    async def place(self) -> int:
+        """How many runs start before the first of these and with it; 0 when it does not wait."""
+        return await self._runs.place(self.first.id)
 
     async def fold(self, take: Callable[[int, RunEvent], None]) -> None:
         """Give every event, with its choice's number, to `take`; raises `ApiError` as soon as a run fails."""

@@ -26,6 +26,8 @@ class CompletionStatus(msgspec.Struct, frozen=True, kw_only=True):
     attempt: int
     agent: str
     created: int
+    position: int | None = None
+    """How many runs start before this one and with it, while it waits."""
     object: Literal["chat.completion.status"] = "chat.completion.status"
 
 
@@ -40,6 +42,7 @@ async def completion_status(completion_id: str, tenant: str, runs: Runs) -> Comp
         attempt=status.attempt,
         agent=status.agent,
         created=status.created_ms // 1000,
+        position=await runs.place(run_id) or None,
     )
 
 

@@ -33,6 +33,7 @@ from shared.runs import (
     RunRequest,
     RunState,
     TerminalEvent,
+    Tier,
     new_run_id,
 )
 from shared.settings import Settings
@@ -43,7 +44,8 @@ _UNSERVED_S = 10.0
 _OUTAGE_S = 30.0
 _SETTLE_S = 3.0
 _OUTAGE_POLL_S = 0.25
-_RETRY_WHEN_FULL_S = 5.0
+_LONGEST_RETRY_S = 120.0
+"""SDKs do not wait longer than this."""
 _RETRY_WHEN_UNSERVED_S = 5.0
 
 _log = structlog.get_logger(__name__)
@@ -59,6 +61,7 @@ class AcceptedRun(msgspec.Struct, frozen=True):
     is_batch: bool = False
     """Whether it waits as long as it takes for a worker."""
     cache: CacheWord = ""
+    tier: Tier = "default"
 
 
 class Runs:
@@ -91,13 +94,16 @@ class Runs:
     ) -> AcceptedRun:
         """Queue a run; raises `ApiError` when no worker serves its agent, a queue is full or a limit met.
 
+        `priority` is `default` for whom the operator does not let go first, as at OpenAI.
         With a `run_id` of its own, doing so again changes nothing. `wait_s` is how long it may wait, and can
         be read after its end, in seconds, if that is not the usual.
         """
         principal = self._caller.principal if self._caller is not None else ANYONE
         if not principal.may_use(request.agent):
             raise unknown_model(request.agent)
-        request = msgspec.structs.replace(request, key=principal.key or request.key)
+        is_first = "priority" in (*self._settings.client_may, *principal.rights)
+        tier = "default" if request.tier == "priority" and not is_first else request.tier
+        request = msgspec.structs.replace(request, key=principal.key or request.key, tier=tier)
         run_id = run_id or new_run_id()
         looked = await self._cached.look(request) if self._cached is not None else Looked(request)
         request = looked.request
@@ -130,7 +136,7 @@ class Runs:
                 f"{error} Try again later.",
                 type="rate_limit_error",
                 code="queue_full",
-                retry_after_s=_RETRY_WHEN_FULL_S,
+                retry_after_s=min(error.drain_s or _LONGEST_RETRY_S, _LONGEST_RETRY_S),
                 is_retryable=True,
             ) from error
         _log.info(
@@ -143,6 +149,7 @@ class Runs:
             project=request.project,
             is_batch=request.is_batch,
             cache=looked.word,
+            tier=request.tier,
         )
 
     async def _replay(
@@ -170,6 +177,7 @@ class Runs:
             project=request.project,
             is_batch=request.is_batch,
             cache="hit",
+            tier=request.tier,
         )
 
     async def follow(self, run: AcceptedRun, *, tick_s: float) -> AsyncGenerator[list[LoggedEvent], None]:
@@ -203,6 +211,13 @@ class Runs:
         """Where a tenant's run is; `None` when the tenant has no such run (any more)."""
         status = await self._store.status(run_id)
         return status if status is not None and status.tenant == tenant else None
+
+    async def place(self, run_id: str) -> int:
+        """How many runs start before this one and with it; 0 when it does not wait, or Redis is away."""
+        try:
+            return (await self._store.place(run_id)).number
+        except (RedisError, OSError):
+            return 0
 
     async def log(self, run_id: str) -> list[LoggedEvent]:
         """The run's events so far, none once they have lapsed."""
@@ -285,8 +300,7 @@ class Runs:
             and status.state is RunState.QUEUED
             and guard.has_waited(self._settings.queue_timeout_s)
         ):
-            said = f"No worker was free within {self._settings.queue_timeout_s:g} s."
-            await self._stop(run, RunFailed(error=RunError(ErrorKind.QUEUE_TIMEOUT, said)))
+            await self._stop(run, RunFailed(error=await self._why_it_waits(run)))
         elif status.is_held or status.state.is_terminal or await self._is_served(run):
             guard.was_served()
         elif guard.is_unserved():
@@ -295,6 +309,14 @@ class Runs:
             if run.project:
                 said = f"The last worker that has the files of the project {run.project!r} has left."
             await self._stop(run, RunFailed(error=RunError(kind, said, _RETRY_WHEN_UNSERVED_S)))
+
+    async def _why_it_waits(self, run: AcceptedRun) -> RunError:
+        paused_s = (await self._store.place(run.id)).paused_s
+        if paused_s:
+            said = "The model's service takes no more requests of this server for now."
+            return RunError(ErrorKind.UPSTREAM_RATE_LIMITED, said, paused_s)
+        said = f"No worker was free within {self._settings.queue_timeout_s:g} s."
+        return RunError(ErrorKind.QUEUE_TIMEOUT, said)
 
     async def _is_served(self, run: AcceptedRun) -> bool:
         registry = await self._registry.look()

@@ -75,11 +75,15 @@ def fail(
     headers: dict[str, str] | None = None,
     times: int | None = None,
     key: str | None = None,
+    until: float | None = None,
 ) -> Fail:
-    """Fail with ``status``, always or the first ``times``; a key is made up where one is needed."""
+    """Fail with ``status``, always, the first ``times`` or ``until`` a time; a key is made up if needed."""
     if times is not None and key is None:
         key = uuid4().hex
-    return Fail(status=status, error=error, message=message, headers=headers or {}, times=times, key=key)
+    headers = headers or {}
+    return Fail(
+        status=status, error=error, message=message, headers=headers, times=times, key=key, until=until
+    )
 
 
 def stall(seconds: float) -> Stall:

@@ -61,7 +61,7 @@ class Fail(_Step, frozen=True, tag="fail"):
     """An error: as HTTP ``status`` while nothing has been sent, else an ``error`` event that ends the stream.
 
     ``error`` is Anthropic's type and defaults to the one of the status. With ``times`` it happens that often
-    for each ``key`` in the server's life and is passed over from then on.
+    for each ``key`` in the server's life and is passed over from then on; so after ``until`` (s).
     """
 
     status: Annotated[int, msgspec.Meta(ge=400, le=599)]
@@ -70,6 +70,7 @@ class Fail(_Step, frozen=True, tag="fail"):
     headers: dict[str, str] = {}
     times: Annotated[int, msgspec.Meta(ge=0)] | None = None
     key: str | None = None
+    until: float | None = None
 
     def __post_init__(self) -> None:
         """Refuse to count without a name to count under."""

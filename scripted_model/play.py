@@ -41,6 +41,8 @@ class FailureCounts:
 
     def is_due(self, step: Fail) -> bool:
         """Whether ``step`` fails this time; counts it when it does."""
+        if step.until is not None and time.time() >= step.until:
+            return False
         if step.times is None or step.key is None:
             return True
         seen = self._seen.get(step.key, 0)

@@ -26,6 +26,10 @@ DEAD = "backline:dead"
 """Sorted set of the ids of dead letters by when their runs were given up (ms)."""
 MOST_DEAD = 1_000
 """So many dead letters are kept, the newest: each holds a whole request."""
+TURN = "backline:turn"
+"""Number of the newest turn that a queue's line was given or served in (`shared/lua/queues.lua`)."""
+SERVED = "backline:served"
+"""Sorted set of lines and queues by the turn they were last served in; the 10,000 newest."""
 
 KEYS = "backline:keys"
 """Hash of key id to the key's record (`shared.keys`); kept until an operator deletes it."""
@@ -45,6 +49,8 @@ LEASE_MS = 8_000
 """A worker silent for this long has lost its runs."""
 AFFINITY_MS = 150
 """How long a run waits for the worker that has its conversation live, before any other may take it."""
+PROBE_MS = 10_000
+"""How long a run may take that tries whether the model's service answers again, before the next one does."""
 RENEW_S = 2.0
 """How often a worker renews its leases and its own record."""
 AGENTS_TTL_MS = 7 * 24 * 3_600_000
@@ -99,6 +105,19 @@ def queue(agent: str) -> str:
 def batch_queue(place: str) -> str:
     """The same for runs nobody waits for, of an agent or a project."""
     return queue(BATCH + place)
+
+
+def passed(worker_id: str) -> str:
+    """Hash: how often a worker passed over each tier that had runs waiting since it last took one of it."""
+    return f"backline:passed:{worker_id}"
+
+
+def pause(upstream: str) -> str:
+    """Hash: until when (ms) no run is to be started with credentials, and how often they were refused.
+
+    `upstream` stands for the credentials and tells nothing of them.
+    """
+    return f"backline:pause:{upstream}"
 
 
 def doorbell(agent: str) -> str:

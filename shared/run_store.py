@@ -15,6 +15,7 @@ from shared.keys import Limits
 from shared.run_index import about
 from shared.runs import (
     TERMINAL_STATES,
+    TIERS,
     RunEvent,
     RunFailed,
     RunRequest,
@@ -35,7 +36,14 @@ _QUEUE_FULL, _BEYOND_LIMIT = -1, -2
 
 
 class QueueFullError(Exception):
-    """An agent's queue holds as many waiting runs as the operator allows."""
+    """An agent's queue holds as many waiting runs as the operator allows.
+
+    `drain_s` is how long it will take to start a tenth of them, by how it went of late; `None`: unknown.
+    """
+
+    def __init__(self, message: str, drain_s: float | None) -> None:
+        super().__init__(message)
+        self.drain_s = drain_s
 
 
 class UnreadableRunError(Exception):
@@ -58,12 +66,16 @@ class Submitted(msgspec.Struct, frozen=True):
 
 
 class Claim(msgspec.Struct, frozen=True):
-    """The right to run `run_id` for the length of the lease; `score` is when it was due (ms)."""
+    """The right to run `run_id` for the length of the lease; `score` is when it was due (ms).
+
+    With `is_probe` the model's service has refused runs, and this one finds out whether it still does.
+    """
 
     run_id: str
     queue: str
     token: str
     score: int
+    is_probe: bool = False
 
 
 class Claimed(msgspec.Struct, frozen=True):
@@ -71,6 +83,16 @@ class Claimed(msgspec.Struct, frozen=True):
 
     claims: tuple[Claim, ...]
     next_due_s: float | None
+
+
+class QueuePlace(msgspec.Struct, frozen=True):
+    """Where a run waits: `number` is 1 for the next to start, 0 when it does not wait.
+
+    `paused_s` is for how long nothing will be started, since the model's service refuses; 0 without a pause.
+    """
+
+    number: int
+    paused_s: float
 
 
 class Attempt(msgspec.Struct, frozen=True):
@@ -148,13 +170,15 @@ class RunStore:
                 keys.usage(""),
                 keys.run(""),
                 ttl_ms,
+                TIERS.index(request.tier),
                 *reservation(request, limits or Limits()),
                 about(request),
                 keys.MOST_RUNS,
             ],
         )
         if status == _QUEUE_FULL:
-            raise QueueFullError(f"{waiting} runs of {request.agent!r} are waiting.")
+            drain_s = reserved[0] / 1000 if reserved[0] >= 0 else None
+            raise QueueFullError(f"{waiting} runs of {request.agent!r} are waiting.", drain_s)
         standing = decode_standing(reserved[1], created_ms) if reserved else None
         if status == _BEYOND_LIMIT and standing is not None:
             raise LimitReachedError(reserved[0].decode(), standing)
@@ -200,24 +224,35 @@ class RunStore:
         batch_queues: Sequence[str] = (),
         batch_limit: int = 0,
         spare: int = 0,
+        upstream: str = "",
     ) -> Claimed:
-        """Take up to `limit` runs: those offered to `worker_id`, then due ones off `queues`, in order.
+        """Take up to `limit` runs off `queues`: by tier, the tenants of a tier in turns.
 
-        Of `batch_queues`, when those are empty, at most `batch_limit`, and so that `spare` of `limit` stay.
+        Those offered to `worker_id` come first while nothing waits. Of `batch_queues`, when the others are
+        empty, at most `batch_limit`, and so that `spare` of `limit` stay. None while the runs with the
+        credentials `upstream` are paused.
         """
-        args: list[str | int] = [token, keys.LEASE_MS, limit, keys.lease(""), keys.run("")]
-        args += [len(batch_queues), batch_limit, spare]
-        answer = await self._scripts("claim", [keys.own_queue(worker_id), *queues, *batch_queues], args)
+        args: list[str | int] = [token, keys.LEASE_MS, limit]
+        args += [len(batch_queues), batch_limit, spare, keys.PROBE_MS]
+        own = [keys.own_queue(worker_id), keys.passed(worker_id), keys.pause(upstream)]
+        answer = await self._scripts("claim", [*own, *queues, *batch_queues], args)
         claims = tuple(
             Claim(
                 run_id=answer[i].decode(),
                 queue=answer[i + 1].decode(),
                 token=token,
                 score=int(max(0.0, float(answer[i + 2]))),
+                is_probe=bool(answer[1]),
             )
-            for i in range(1, len(answer), 3)
+            for i in range(2, len(answer), 3)
         )
-        return Claimed(claims=claims, next_due_s=None if answer[0] < 0 else answer[0] / 1000)
+        next_due_s = None if answer[0] < 0 else answer[0] / 1000
+        return Claimed(claims=claims, next_due_s=next_due_s)
+
+    async def place(self, run_id: str) -> QueuePlace:
+        """Where a run waits; its cost does not grow with the queue."""
+        number, paused_ms = await self._scripts("place", [keys.run(run_id)], [run_id])
+        return QueuePlace(number=number, paused_s=paused_ms / 1000)
 
     async def renew(self, claims: Sequence[Claim]) -> dict[str, str]:
         """Keep the leases of `claims`; gives run ids with what to do: `lost`, `kept` or `cancel`."""
@@ -229,17 +264,17 @@ class RunStore:
         verdicts = {-1: "lost", 0: "kept", 1: "cancel"}
         return {c.run_id: verdicts[answer] for c, answer in zip(claims, answers, strict=True)}
 
-    async def release(self, claim: Claim, agent: str, *, counts: bool = False) -> bool:
+    async def release(
+        self, claim: Claim, agent: str, *, counts: bool = False, waits_again: bool = False
+    ) -> bool:
         """Give a claimed run back to the queue at once; `False` when it was no longer ours.
 
-        `counts` says that this start was one of those a run may have.
+        `counts` says that this start was one of those a run may have, `waits_again` that nothing came of it
+        and the run is `queued` as before.
         """
         names = [keys.lease(claim.run_id), claim.queue, keys.retry(claim.run_id), keys.job(claim.run_id)]
-        return bool(
-            await self._scripts(
-                "release", names, [claim.run_id, claim.token, keys.doorbell(agent), int(counts)]
-            )
-        )
+        args: list[Value] = [claim.run_id, claim.token, keys.doorbell(agent), int(counts), int(waits_again)]
+        return bool(await self._scripts("release", [*names, keys.run(claim.run_id)], args))
 
     async def begin(
         self, claim: Claim, worker_id: str, *, ttl_s: float, is_start: bool = True

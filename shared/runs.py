@@ -69,6 +69,9 @@ class Turn(msgspec.Struct, frozen=True):
 
 
 OnWorkerLoss = Literal["resume", "fail", "rerun"]
+Tier = Literal["priority", "default", "flex"]
+TIERS: tuple[Tier, ...] = ("priority", "default", "flex")
+"""In the order in which their runs start."""
 Effort = Literal["none", "low", "medium", "high", "xhigh", "max"]
 
 
@@ -205,6 +208,8 @@ class RunRequest(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """Whether the answer may be one that is kept, and be kept; `None`: the setting."""
     cache: CacheTerms | None = None
     """How to keep the answer; `None` when it is not to be kept."""
+    tier: Tier = "default"
+    """What it waits behind: the runs of its own tier and those before it."""
 
 
 class RunState(StrEnum):

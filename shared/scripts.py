@@ -9,6 +9,8 @@ from typing import Any
 from redis.asyncio import Redis
 from redis.commands.core import AsyncScript
 
+from shared import redis_keys as keys
+
 _NAMES = (
     "account",
     "announce",
@@ -32,6 +34,8 @@ _NAMES = (
     "key_find",
     "key_put",
     "object_put",
+    "pause",
+    "place",
     "project_create",
     "project_delete",
     "project_keep",
@@ -43,6 +47,7 @@ _NAMES = (
     "release",
     "renew",
     "replay",
+    "resume",
     "run_page",
     "session_delete",
     "session_save",
@@ -53,7 +58,18 @@ _NAMES = (
     "webhook_put",
     "webhook_take",
 )
-_READ_BEFORE = ("common", "accounts", "webhooks")
+_COMMON = ("common", "queues", "accounts", "webhooks")
+_NAMED = "".join(
+    f"local {word} = '{name}'\n"
+    for word, name in {
+        "RUN": keys.run(""),
+        "LEASE": keys.lease(""),
+        "TURN": keys.TURN,
+        "SERVED": keys.SERVED,
+        "BATCH": keys.batch_queue(""),
+    }.items()
+)
+"""Names that the common scripts need."""
 
 Value = str | bytes | int
 
@@ -63,12 +79,12 @@ class Scripts:
 
     def __init__(self, redis: Redis) -> None:
         folder = files("shared") / "lua"
-        common = "".join((folder / f"{name}.lua").read_text("utf-8") for name in _READ_BEFORE)
+        common = "".join((folder / f"{name}.lua").read_text("utf-8") for name in _COMMON)
         self._scripts: dict[str, AsyncScript] = {
-            name: redis.register_script(common + (folder / f"{name}.lua").read_text("utf-8"))
+            name: redis.register_script(_NAMED + common + (folder / f"{name}.lua").read_text("utf-8"))
             for name in _NAMES
         }
 
-    async def __call__(self, name: str, keys: Sequence[str], args: Sequence[Value]) -> Any:
+    async def __call__(self, name: str, names: Sequence[str], args: Sequence[Value]) -> Any:
         """Run script `name`; raises `redis.RedisError` when Redis does not answer."""
-        return await self._scripts[name](keys=list(keys), args=list(args))
+        return await self._scripts[name](keys=list(names), args=list(args))

@@ -15,7 +15,7 @@ from shared.fallbacks import Fallback
 Port = Annotated[int, Meta(ge=1, le=65535)]
 Seconds = Annotated[float, Meta(gt=0)]
 Count = Annotated[int, Meta(ge=1)]
-ClientRight = Literal["mcp_config", "permissions"]
+ClientRight = Literal["mcp_config", "permissions", "priority"]
 
 
 class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -61,11 +61,11 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     client_roots: tuple[Path, ...] = ()
     """Directories in which a request may choose its working directory and additional ones."""
     client_may: tuple[ClientRight, ...] = ()
-    """What a request may widen: bring MCP servers of its own, choose a freer permission mode."""
+    """What a request may widen: bring MCP servers of its own, choose a freer permission mode, go first."""
     pass_env: tuple[str, ...] = ()
     """Names of environment variables agents may see, beside the allow-list."""
     upstream_retries: Annotated[int, Meta(ge=0, le=10)] = 2
-    """How often the CLI repeats a failed model call before the run fails."""
+    """How often the CLI repeats a failed model call; with 0 a run fails at once when the service is busy."""
     warm: Annotated[int, Meta(ge=0, le=64)] | None = None
     """Spare processes kept per agent; unset: as many as recent demand needs, at least one."""
     max_live: Annotated[int, Meta(ge=0)] = 64

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import math
 from collections.abc import Awaitable, Callable
 from typing import Any
 
@@ -16,6 +17,7 @@ from shared.projects import directory_of
 from shared.run_store import Attempt, Claim, RunStore, UnreadableRunError
 from shared.runs import (
     ErrorKind,
+    OutputEvent,
     Restarted,
     RunCancelled,
     RunCompleted,
@@ -28,8 +30,10 @@ from shared.runs import (
     decode_event,
 )
 from shared.settings import Settings
+from shared.tasks import end_tasks
 from worker.admission import NotPermittedError, admit
 from worker.fallback.turns import Turns
+from worker.pauses import REFUSALS, Pauses, PutBackError
 from worker.recovery import Lost, lost_turn
 from worker.stderr import MOST_STDERR
 from worker.turn import Stop
@@ -53,6 +57,7 @@ class Executor:
         turns: Turns,
         settings: Settings,
         worker_id: str,
+        pauses: Pauses,
     ) -> None:
         self._redis = redis
         self._store = store
@@ -60,6 +65,7 @@ class Executor:
         self._turns = turns
         self._settings = settings
         self._worker_id = worker_id
+        self._pauses = pauses
         self._not_permitted = 0
         self._stops: dict[str, Stop] = {}
         self._projects: dict[str, tuple[str, asyncio.Task[Any] | None]] = {}
@@ -80,7 +86,10 @@ class Executor:
             await asyncio.wait(ending, timeout=_LEAVE_S)
 
     async def execute(self, claim: Claim) -> None:
-        """Run what was claimed. Raises `redis.RedisError` when the run cannot even begin: it stays queued."""
+        """Run what was claimed. Raises `redis.RedisError` when the run cannot even begin: it stays queued.
+
+        Raises `PutBackError` when the model's service takes no runs for now.
+        """
         try:
             attempt = await self._store.begin(claim, self._worker_id, ttl_s=self._settings.run_timeout_s)
         except UnreadableRunError as error:
@@ -127,7 +136,8 @@ class Executor:
         if not self._has_files(attempt.request):
             said = "The project was deleted, or its files are not on this worker."
             return RunFailed(error=RunError(ErrorKind.AGENT_UNAVAILABLE, said))
-        if attempt.number == 1 and attempt.waited_s > self._settings.queue_timeout_s:
+        has_waited = attempt.waited_s > self._settings.queue_timeout_s and not attempt.request.is_batch
+        if attempt.number == 1 and has_waited:
             said = f"No worker was free within {self._settings.queue_timeout_s:g} s."
             return RunFailed(error=RunError(ErrorKind.QUEUE_TIMEOUT, said))
         return None
@@ -154,17 +164,44 @@ class Executor:
             return False
 
     async def _turn(self, claim: Claim, attempt: Attempt, stop: Stop) -> None:
-        reporter = _Reporter(self._writer, attempt, lambda event: self._end(claim, attempt.number, event))
+        patience_s = self._patience_s(attempt)
+        reporter = _Reporter(
+            self._writer, attempt, lambda event: self._end(claim, attempt.number, event), patience_s
+        )
+        listener = asyncio.ensure_future(self._resume(claim, reporter)) if claim.is_probe else None
         try:
             lost = await self._lost(attempt) if attempt.number > 1 else Lost()
             if not lost.has_output:
                 await self._turns.run(attempt.request, reporter, stop)
             else:
+                reporter.was_heard.set()
                 await self._go_on(attempt.request, lost, reporter, stop)
         except Exception:  # noqa: BLE001 - whatever it is, the run must end
             _log.exception("turn_failed", run_id=attempt.run_id)
             said = "The worker failed on this run; its log has the details."
             await reporter.conclude(RunFailed(error=RunError(ErrorKind.INTERNAL, said)))
+        finally:
+            if listener is not None:
+                await end_tasks([listener])
+        if claim.is_probe and reporter.was_heard.is_set():  # for a listener that came too late
+            await self._resume(claim, reporter)
+        if self._settings.upstream_retries and reporter.refusal is not None:
+            await self._pauses.begin(reporter.refusal)
+        if reporter.is_put_back:
+            raise PutBackError
+
+    def _patience_s(self, attempt: Attempt) -> float | None:
+        """How much longer (s) the run may wait for the model's service; `None` when it may not at all.
+
+        Batches have a limit of their own.
+        """
+        if not self._settings.upstream_retries:
+            return None
+        return math.inf if attempt.request.is_batch else self._settings.queue_timeout_s - attempt.waited_s
+
+    async def _resume(self, claim: Claim, reporter: _Reporter) -> None:
+        await reporter.was_heard.wait()
+        await self._pauses.end(claim, claim.queue.removeprefix(keys.queue("")).removeprefix(keys.BATCH))
 
     async def _end(self, claim: Claim, attempt: int, event: TerminalEvent) -> None:
         """Write the terminal event after all others, over again while Redis is away."""
@@ -227,13 +264,22 @@ class _Reporter:
         writer: EventWriter,
         attempt: Attempt,
         end: Callable[[TerminalEvent], Awaitable[None]],
+        patience_s: float | None,
     ) -> None:
         self._writer = writer
         self._attempt = attempt
         self._n = attempt.n
         self._end = end
+        self._clock = asyncio.get_running_loop().time
+        self._patient_until = None if patience_s is None else self._clock() + patience_s
+        self.was_heard = asyncio.Event()
+        """Set when the model has answered anything."""
+        self.refusal: RunError | None = None
+        self.is_put_back = False
 
     def say(self, event: RunEvent) -> None:
+        if not self.was_heard.is_set() and isinstance(event, OutputEvent):
+            self.was_heard.set()
         self._n += 1
         self._writer.append(self._attempt.run_id, self._attempt.number, self._n, event)
 
@@ -245,7 +291,21 @@ class _Reporter:
         await self._writer.room()
 
     async def conclude(self, event: TerminalEvent) -> None:
-        await self._end(event)
+        """Say the last event, unless the run is to wait again."""
+        if not isinstance(event, RunFailed) or event.error.kind not in REFUSALS:
+            if isinstance(event, RunCompleted):
+                self.was_heard.set()
+            await self._end(event)
+            return
+        self.refusal = event.error
+        if self.was_heard.is_set() or self._patient_until is None:
+            await self._end(event)
+        elif self._clock() < self._patient_until:
+            self.is_put_back = True
+        else:
+            said = "The model's service takes no more requests of this server for now."
+            error = RunError(ErrorKind.UPSTREAM_RATE_LIMITED, said, event.error.retry_after_s)
+            await self._end(RunFailed(error=error, usage=event.usage))
 
 
 def _summary(event: TerminalEvent) -> dict[str, object]:

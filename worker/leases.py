@@ -20,6 +20,7 @@ from redis.exceptions import RedisError
 
 from shared import redis_keys as keys
 from shared.run_store import JOB_FUNCTION, Claim, RunStore
+from worker.pauses import PutBackError
 
 _IDLE_POLL_S = 1.0
 _FIRST_RETRY_S = 0.1
@@ -43,7 +44,8 @@ class LeaseWorker(Worker):
     """Runs `execute` for every run of `agents` it claims, at most `slots` at a time.
 
     Of these at most `batch_slots` (`None`: three quarters) are of batches, which leave one slot free.
-    A run started `_MAX_STARTS` times without an end goes to `give_up` instead.
+    A run started `_MAX_STARTS` times without an end goes to `give_up` instead. `upstream` stands for the
+    credentials with which the model is called.
     """
 
     def __init__(
@@ -56,6 +58,7 @@ class LeaseWorker(Worker):
         execute: Execute,
         give_up: GiveUp,
         batch_slots: int | None = None,
+        upstream: str = "",
     ) -> None:
         super().__init__(
             [
@@ -83,6 +86,8 @@ class LeaseWorker(Worker):
         self._execute = execute
         self._give_up = give_up
         self._batch_slots = batch_slots or max(1, slots * 3 // 4)
+        self._upstream = upstream
+        self._put_back: set[str] = set()
         self._claims: dict[str, Claim] = {}
         self._claim_numbers = count(1)
         self._doorbell = asyncio.Event()
@@ -140,9 +145,11 @@ class LeaseWorker(Worker):
         `finish` with the run still ours means that its turn raised: that start counts, or there is no end.
         """
         claim = self._claims.pop(job_id, None)
+        waits_again = job_id in self._put_back
+        self._put_back.discard(job_id)
         if claim is not None:
             with suppress(RedisError, OSError):  # the lease lapses by itself
-                await self._store.release(claim, _place_of(claim), counts=finish)
+                await self._store.release(claim, _place_of(claim), counts=finish, waits_again=waits_again)
 
     async def finish_failed_job(self, job_id: str, *_: Any) -> None:
         """End a run that ARQ will not start (again)."""
@@ -156,6 +163,9 @@ class LeaseWorker(Worker):
             raise RetryJob
         try:
             await self._execute(self._claims[run_id])
+        except PutBackError as error:
+            self._put_back.add(run_id)
+            raise RetryJob from error
         except (RedisError, OSError) as error:  # it could not begin: nothing against the run
             _log.warning("run_not_begun", run_id=run_id, error=repr(error))
             await asyncio.sleep(_FIRST_RETRY_S)
@@ -179,6 +189,7 @@ class LeaseWorker(Worker):
                 batch_queues=[keys.batch_queue(place) for place in places],
                 batch_limit=self._batch_slots - self._batch_busy(),
                 spare=int(self.max_jobs > 1),
+                upstream=self._upstream,
             )
             for claim in claimed.claims:
                 self._start(claim)

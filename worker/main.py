@@ -21,6 +21,7 @@ from shared import redis_keys as keys
 from shared.agents import Agent, parse_agents
 from shared.answer_cache import AnswerCache
 from shared.event_writer import EventWriter
+from shared.pauses import PauseStore
 from shared.projects import ProjectStore
 from shared.redis import connect
 from shared.registry import RegistryStore, WorkerRecord, describe
@@ -39,6 +40,7 @@ from worker.fallback.parts import FallbackParts
 from worker.gate.gate import Gate
 from worker.gate.upstream import GateError, find_upstream, without_credentials
 from worker.leases import LeaseWorker
+from worker.pauses import Pauses, upstream_of
 from worker.pool import Owner, Pool
 from worker.processes import Processes
 from worker.projects import WorkingCopies, working_copy
@@ -133,6 +135,7 @@ class _Worker:
         turns = Turns(settings, by_name, self._processes, self._pool, sessions)
         self._fallbacks = FallbackParts(self._redis, turns, settings) if settings.fallbacks else None
         self._versions = Versions(by_name, f"{cli_version} {settings.permission_mode}")
+        upstream_id = upstream_of(environ)
         self._executor = Executor(
             self._redis,
             store,
@@ -145,6 +148,7 @@ class _Worker:
             ),
             settings,
             self._id,
+            Pauses(PauseStore(self._redis), upstream_id),
         )
         self._leases = LeaseWorker(
             self._redis,
@@ -155,6 +159,7 @@ class _Worker:
             self._executor.execute,
             self._executor.give_up,
             settings.batch_slots,
+            upstream_id,
         )
         self._registry = RegistryStore(self._redis)
         self._drops: asyncio.Queue[str] = asyncio.Queue()

@@ -103,7 +103,9 @@ class Turn:
         self._reporter = reporter
         self._stop = stop
         self._calls = Calls(ClientTools.of(request), request.tool_choice)
-        self._translator = Translator(found.process.cost_usd, self._calls, request.output)
+        self._translator = Translator(
+            found.process.cost_usd, self._calls, request.output, hands_back=settings.upstream_retries > 0
+        )
         self._prompt = request.prompt
         self._steps: Steps | None = Steps(GO_ON if lost is not None else "")
         if lost is not None:

@@ -64,6 +64,7 @@ class Subject(msgspec.Struct, frozen=True):
     conversation: str = ""
     shows_thinking: bool = False
     shows_tools: bool = False
+    service_tier: str = "standard"
 
     @property
     def message_id(self) -> str:
@@ -148,7 +149,7 @@ class MessageStream:
         if self._has_started:
             return b""
         self._has_started = True
-        usage = MessageUsage(service_tier="standard")
+        usage = MessageUsage(service_tier=self._subject.service_tier)
         return _frame(MessageStart(_message(self._subject, content=[], stop_reason=None, usage=usage)))
 
 
@@ -191,7 +192,7 @@ class Answer:
             content=[block.content for block in self._blocks],
             stop_reason=how.stop_reason,
             stop_sequence=how.stop_sequence,
-            usage=msgspec.structs.replace(usage_of(event.usage), service_tier="standard"),
+            usage=msgspec.structs.replace(usage_of(event.usage), service_tier=self._subject.service_tier),
             backline=msgspec.structs.replace(self._subject.info(event), tools=tools),
         )
 

@@ -102,4 +102,5 @@ def _subject(
         conversation=run.conversation,
         shows_thinking=shows_thinking(body),
         shows_tools="tools" in shown(body.backline, run.agent, settings),
+        service_tier="priority" if choices.first.tier == "priority" else "standard",
     )

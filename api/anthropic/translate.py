@@ -78,6 +78,7 @@ def translate(
         on_worker_loss=request.backline.on_worker_loss if request.backline is not None else None,
         may_fall_back=may_fall_back(request.backline),
         may_cache=may_cache(request.backline),
+        tier="priority" if request.service_tier == "auto" else "default",
     )
     return run if place.thread is None else place.thread.go_on(run)
 

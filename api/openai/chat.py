@@ -195,6 +195,7 @@ def _subject(asked: Asked, choices: Choices) -> Subject:
         shows_thinking="thinking" in asked.show,
         shows_tools="tools" in asked.show,
         shows_debug=bool(asked.body.claude_options and asked.body.claude_options.debug),
+        service_tier=choices.first.tier,
         metadata=asked.body.metadata,
     )
 

@@ -91,6 +91,7 @@ def _subject(asked: AskedText, choices: Choices) -> Subject:
         agent=choices.first.agent,
         model=asked.body.model,
         created=choices.first.created,
+        service_tier=choices.first.tier,
         ignored=asked.ignored,
     )
 
@@ -135,4 +136,5 @@ def _as_chat(body: CompletionRequest, prompt: str) -> ChatRequest:
         frequency_penalty=body.frequency_penalty,
         presence_penalty=body.presence_penalty,
         user=body.user,
+        service_tier=body.service_tier,
     )

@@ -14,7 +14,7 @@ from litestar.response import Stream
 from redis.asyncio import Redis
 
 from api.access import READ
-from api.answering import STREAM_HEADERS, encoded
+from api.answering import STREAM_HEADERS, encoded, queued
 from api.backline import run_headers
 from api.choices import Choices
 from api.claude_options import ClaudeOptions
@@ -137,7 +137,7 @@ async def _rest(runs: Runs, found: DetachedStream, keepalive_s: float, after: in
                     frames += told if logged.n > after else b""
                     frames += _end(chunks, logged.event, found.run.id)
                 if not frames and time.monotonic() - said_at >= keepalive_s:
-                    frames = chunks.pause()
+                    frames = queued(await runs.place(found.run.id)) or chunks.pause()
                 if frames:
                     said_at = time.monotonic()
                     yield frames

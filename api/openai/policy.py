@@ -10,11 +10,12 @@ from collections.abc import Sequence
 from api.conversations import Thread
 from api.errors import ApiError
 from api.openai.wire import ChatRequest, StreamOptions
-from shared.runs import Effort
+from shared.runs import Effort, Tier
 
 _MOST_METADATA = 16
 MOST_CHOICES = 8
 _TIERS = frozenset({"auto", "default", "flex", "priority", "scale", "fast"})
+_WAITS_AS: dict[str, Tier] = {"priority": "priority", "fast": "priority", "flex": "flex"}
 _EFFORTS: dict[str, Effort] = {
     "none": "none",
     "minimal": "low",
@@ -58,6 +59,11 @@ def choices_of(request: ChatRequest, thread: Thread | None) -> int:
             400, "A conversation goes on in one way: n must be 1.", param="n", code="invalid_value"
         )
     return count
+
+
+def tier_of(request: ChatRequest) -> Tier:
+    """What the request waits behind; who may ask for `priority` is settled when it is queued."""
+    return _WAITS_AS.get(request.service_tier or "", "default")
 
 
 def effort_of(request: ChatRequest) -> Effort | None:

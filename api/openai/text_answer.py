@@ -97,6 +97,7 @@ def completion(subject: Subject, choices: list[TextChoice], **fields: object) ->
         created=subject.created,
         model=subject.model,
         choices=choices,
+        service_tier=UNSET if subject.service_tier == "default" else subject.service_tier,
     )
     return msgspec.structs.replace(plain, **fields)
 

@@ -34,6 +34,7 @@ class CompletionRequest(msgspec.Struct, frozen=True, kw_only=True):
     frequency_penalty: float | None = None
     presence_penalty: float | None = None
     user: Any = None
+    service_tier: str | None = None
 
 
 class TextChoice(msgspec.Struct, frozen=True):
@@ -54,4 +55,6 @@ class TextCompletion(msgspec.Struct, frozen=True, kw_only=True):
     choices: list[TextChoice]
     usage: CompletionUsage | UnsetType | None = UNSET
     backline: BacklineInfo | UnsetType = UNSET
+    service_tier: str | UnsetType = UNSET
+    """What it waited as, where that is not `default`."""
     object: Literal["text_completion"] = "text_completion"

@@ -17,7 +17,7 @@ from api.media.load import MediaPart
 from api.models import Choice
 from api.numbers import MOST_TOKENS, check_range
 from api.openai.media import Place
-from api.openai.policy import effort_of
+from api.openai.policy import effort_of, tier_of
 from api.openai.tools import custom_arguments, output_of, tools_of
 from api.openai.wire import (
     AssistantMessage,
@@ -102,6 +102,7 @@ def translate(
         on_worker_loss=request.backline.on_worker_loss if request.backline is not None else None,
         may_fall_back=may_fall_back(request.backline),
         may_cache=may_cache(request.backline),
+        tier=tier_of(request),
     )
     return run if thread is None else thread.go_on(run)
 

@@ -137,7 +137,7 @@ local function end_run(keys, run_id, attempt, state, event, retention_ms, spent)
   redis.call('HDEL', keys[1], 'request') -- what was said need not outlive the run
   redis.call('PEXPIRE', keys[1], retention_ms)
   redis.call('PEXPIRE', keys[2], retention_ms)
-  redis.call('ZREM', keys[3], run_id)
+  forget(keys[3], run_id)
   local offered = redis.call('HGET', keys[1], 'offered')
   if offered then redis.call('ZREM', offered, run_id) end
   redis.call('DEL', keys[4], keys[5], keys[6])

@@ -17,7 +17,7 @@ for i = 1, #KEYS / 3 do
     answers[i] = -1
   else
     redis.call('SET', lease, token, 'PX', ARGV[1])
-    redis.call('ZADD', queue, 'XX', now + ARGV[1], id)
+    put_off(queue, id, now + ARGV[1])
     answers[i] = redis.call('HEXISTS', run, 'cancel')
   end
 end

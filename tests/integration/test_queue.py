@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import time
 
 import httpx
 import openai
 import pytest
 from openai import AsyncOpenAI
 
-from scripted_model import script, stall, text, tokens
+from scripted_model import fail, script, stall, text, tokens
 from tests.conftest import NewStack
 from tests.support.asking import PATH, ask, body, check_envelope, first_text, open_stream, stream, text_of
 from tests.support.model import Model
@@ -146,3 +147,26 @@ async def _all_of(sdk: AsyncOpenAI, *words: object) -> tuple[str, openai.APIErro
     except openai.APIError as error:
         return "".join(said), error
     return "".join(said), None
+
+
+async def test_a_storm_of_refusals_fails_nobody_and_is_not_fed(
+    new_stack: NewStack, model: Model, marker: str
+) -> None:
+    stack = new_stack(slots=4, upstream_retries=2)
+    storm = fail(529, until=time.time() + 12)
+    async with stack.sdk() as sdk:
+        asked = [ask(sdk, marker, script(storm, text(f"answer {number}"))) for number in range(16)]
+        answers = await asyncio.gather(*asked)
+    assert [text_of(answer) for answer in answers] == [f"answer {number}" for number in range(16)]
+    assert len(model.calls(marker)) <= 1.5 * len(answers)
+
+
+async def test_a_waiting_stream_is_told_its_place(new_stack: NewStack, marker: str) -> None:
+    stack = new_stack(slots=1, keepalive_s=0.2, stream_hold_s=0.2)
+    running = script(text("one "), stall(60))
+    async with stack.http() as http, open_stream(http, marker, running) as (_, first):
+        await first_text(first)
+        waiting = body(marker, script(text("two")), stream=True, service_tier="flex")
+        async with http.stream("POST", PATH, json=waiting) as answer:
+            comments = (line async for line in answer.aiter_lines() if line.startswith(":"))
+            assert await anext(comments) == ": queued position=1"

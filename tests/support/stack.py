@@ -220,7 +220,8 @@ class Stack:
         if not self.redis.runs:
             return []
         with self.redis_client() as client:
-            return [f"queue {key!r}" for key in client.scan_iter("backline:queue:*")]
+            names = client.scan_iter("backline:queue:*")
+            return [f"queue {key!r}" for key in names if not key.endswith((b":taken", b":paused"))]
 
     def _immortal_keys(self) -> list[str]:
         if not self.redis.runs:

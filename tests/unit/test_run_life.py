@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import asyncio
+import math
 import re
+from collections import Counter
 from collections.abc import Coroutine, Iterator
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any, TypeVar, cast
 
+import msgspec
 import pytest
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
@@ -29,18 +32,25 @@ from shared.redis import connect
 from shared.run_store import Claim, QueueFullError, RunStore
 from shared.runs import (
     TERMINAL_STATES,
+    TIERS,
     RunEvent,
     RunStarted,
     RunState,
     TerminalEvent,
     TextDelta,
+    Tier,
     decode_event,
     encode_event,
 )
-from tests.unit.support import CANCELLED, COMPLETED, FAILED, Valkey, submit
+from tests.unit.support import CANCELLED, COMPLETED, FAILED, Valkey, request
 
 _T = TypeVar("_T")
-AGENT_OF = {"r0": "a", "r1": "a", "r2": "a", "r3": "b", "r4": "b"}
+COUNT = 28
+AGENT_OF = {f"r{n:02}": "ab"[n % 4 == 3] for n in range(COUNT)}
+TENANT_OF = {f"r{n:02}": "tttuv"[n % 5] for n in range(COUNT)}
+TIER_OF: dict[str, Tier] = {f"r{n:02}": TIERS[(0, 1, 1, 1, 2, 1, 0)[n % 7]] for n in range(COUNT)}
+SHARES = {"default": 9, "flex": 19}
+"""How often a tier may be passed over while one of its runs waits."""
 RUNS = st.sampled_from(sorted(AGENT_OF))
 ENDS = st.sampled_from([COMPLETED, FAILED, CANCELLED])
 ID = re.compile(rb"(\d+)-(\d+)")
@@ -54,6 +64,8 @@ class Run:
     attempt: int = 0
     holder: str | None = None
     is_due: bool = True
+    is_listed: bool = True
+    """Whether it is known to wait; a lapsed one is seen at the next claim."""
     cancel: str = ""
     worker: str = ""
     log: list[tuple[int, RunEvent]] = field(default_factory=list)
@@ -85,15 +97,18 @@ class Life(RuleBasedStateMachine):
         self.runner, self.raw, self.store = runner, raw, store
         self.runs: dict[str, Run] = {}
         self.tokens = 0
+        self.passed: Counter[Tier] = Counter()
+        self.overtaken: dict[tuple[Tier, str], Counter[str]] = {}
+        self.is_looked_through = {"a": True, "b": True}
 
     def do(self, step: Coroutine[Any, Any, _T]) -> _T:
         return self.runner.run(step)
 
-    @initialize()
-    def begin_with_some(self) -> None:
+    @initialize(some=st.lists(RUNS, unique=True, max_size=COUNT))
+    def begin_with_some(self, some: list[str]) -> None:
         self.raw.flushall()
-        for run_id in ("r0", "r1", "r3"):
-            self.submit(run_id, 4)
+        for run_id in some:
+            self.submit(run_id, COUNT)
 
     @rule(run_id=RUNS, limit=st.integers(1, 4))
     def submit(self, run_id: str, limit: int) -> None:
@@ -103,11 +118,18 @@ class Life(RuleBasedStateMachine):
             for each, run in self.runs.items()
             if AGENT_OF[each] == agent
         )
-        if run_id not in self.runs and waiting >= limit:
+        listed = {
+            TENANT_OF[each]
+            for each, run in self.runs.items()
+            if AGENT_OF[each] == agent and run.is_listed and not run.state.is_terminal
+        }
+        may_join = bool(listed) and TENANT_OF[run_id] not in listed
+        asked = msgspec.structs.replace(request(agent), tenant=TENANT_OF[run_id], tier=TIER_OF[run_id])
+        if run_id not in self.runs and waiting >= limit and not may_join:
             with pytest.raises(QueueFullError):
-                self.do(submit(self.store, run_id, agent, limit=limit))
+                self.do(self.store.submit(run_id, asked, queue_limit=limit, ttl_s=60))
         else:
-            self.do(submit(self.store, run_id, agent, limit=limit))
+            self.do(self.store.submit(run_id, asked, queue_limit=limit, ttl_s=60))
             self.runs.setdefault(run_id, Run())
 
     @rule(target=owners, agents=st.permutations(["a", "b"]), limit=st.integers(1, 3))
@@ -119,17 +141,43 @@ class Life(RuleBasedStateMachine):
         taken = [claim.run_id for claim in claimed.claims]
         assert len(set(taken)) == len(taken) == min(limit, len(free))
         assert set(taken) <= free
-        order = [agents.index(AGENT_OF[run_id]) for run_id in taken]
-        assert order == sorted(order)
+        self.check_order(taken, set(free))
+        self.is_looked_through = {"a": True, "b": True}
+        for run_id in free:
+            self.runs[run_id].is_listed = True
         for run_id in taken:
             self.runs[run_id].holder, self.runs[run_id].is_due = token, False
+            self.runs[run_id].is_listed = False
             self.raw.incr(keys.retry(run_id))  # as ARQ counts starts
             self.raw.expire(keys.retry(run_id), 60)
         for run_id, run in self.runs.items():  # held ones that were passed over are put off
             if run.is_due and run.holder is not None and not run.state.is_terminal:
                 score = self.raw.zscore(keys.queue(AGENT_OF[run_id]), run_id)
                 run.is_due = score == 1
+                name = f"{keys.queue(AGENT_OF[run_id])}:waiting"
+                run.is_listed = self.raw.zscore(name, run_id) is not None
         return multiple(*(Owner(claim) for claim in claimed.claims))
+
+    def check_order(self, taken: list[str], free: set[str]) -> None:
+        """Tiers in order but for the share of those passed over; no tenant twice while another waits."""
+        for run_id in taken:
+            tier, tenant = TIER_OF[run_id], TENANT_OF[run_id]
+            waiting = {(TIER_OF[each], TENANT_OF[each]) for each in free}
+            tiers = {each for each, _ in waiting}
+            due = [each for each in tiers if self.passed[each] >= SHARES.get(each, math.inf)]
+            assert tier in (due or [min(tiers, key=TIERS.index)])
+            for each in TIERS:
+                is_passed = each in tiers and TIERS.index(each) > TIERS.index(tier)
+                self.passed[each] = self.passed[each] + 1 if is_passed else self.passed[each]
+                if each == tier or each not in tiers:
+                    self.passed[each] = 0
+            self.overtaken = {line: self.overtaken.get(line, Counter()) for line in waiting}
+            self.overtaken[tier, tenant].clear()
+            for line, by in self.overtaken.items():
+                if line[0] == tier and line[1] != tenant:
+                    by[tenant] += 1
+                    assert by[tenant] == 1
+            free.discard(run_id)
 
     @rule(owner=owners)
     def begin(self, owner: Owner) -> None:
@@ -177,17 +225,20 @@ class Life(RuleBasedStateMachine):
             elif run.state.is_terminal or run.holder not in {None, owner.claim.token}:
                 expected[owner.claim.run_id] = "lost"
             else:
-                run.holder, run.is_due = owner.claim.token, False
+                run.holder, run.is_due, run.is_listed = owner.claim.token, False, False
                 expected[owner.claim.run_id] = "cancel" if run.cancel else "kept"
         assert self.do(self.store.renew([owner.claim for owner in owners])) == expected
 
-    @rule(owner=owners)
-    def release(self, owner: Owner) -> None:
+    @rule(owner=owners, waits_again=st.booleans())
+    def release(self, owner: Owner, waits_again: bool) -> None:
         run = self.runs[owner.claim.run_id]
         is_ours = not run.state.is_terminal and run.holder == owner.claim.token
-        assert self.do(self.store.release(owner.claim, AGENT_OF[owner.claim.run_id])) is is_ours
+        agent = AGENT_OF[owner.claim.run_id]
+        assert self.do(self.store.release(owner.claim, agent, waits_again=waits_again)) is is_ours
         if is_ours:
-            run.holder, run.is_due = None, True
+            run.holder, run.is_due, run.is_listed = None, True, True
+        if is_ours and waits_again and run.state is RunState.RUNNING:
+            run.state, run.worker = RunState.QUEUED, ""
 
     @rule(owner=owners, event=ENDS)
     def finish(self, owner: Owner, event: TerminalEvent) -> None:
@@ -217,15 +268,65 @@ class Life(RuleBasedStateMachine):
         run = self.runs.get(run_id)
         if run is not None and run.holder is not None:
             self.raw.delete(keys.lease(run_id))
-            self.raw.zadd(keys.queue(AGENT_OF[run_id]), {run_id: 1}, xx=True)
+            self.be_due(run_id)
             run.holder, run.is_due = None, True
 
     @rule(run_id=RUNS)
     def be_due_while_held(self, run_id: str) -> None:
         run = self.runs.get(run_id)
         if run is not None and run.holder is not None:
-            self.raw.zadd(keys.queue(AGENT_OF[run_id]), {run_id: 1}, xx=True)
+            self.be_due(run_id)
             run.is_due = True
+
+    def be_due(self, run_id: str) -> None:
+        queue = keys.queue(AGENT_OF[run_id])
+        self.raw.zadd(queue, {run_id: 1}, xx=True)
+        self.raw.zadd(f"{queue}:later", {run_id: 1}, xx=True)
+
+    @rule(agent=st.sampled_from(["a", "b"]))
+    def come_from_another_version(self, agent: str) -> None:
+        """That knew the queue alone."""
+        names = list(self.raw.scan_iter(f"{keys.queue(agent)}:*"))
+        if names:
+            self.raw.delete(*names)
+        self.is_looked_through[agent] = False
+        self.overtaken.clear()  # all join again
+        for run_id, run in self.runs.items():
+            if AGENT_OF[run_id] == agent:
+                run.is_listed = False
+
+    @invariant()
+    def who_leaves_joins_at_the_end(self) -> None:
+        lines = {
+            (TIER_OF[each], TENANT_OF[each])
+            for each, run in self.runs.items()
+            if run.is_listed and not run.state.is_terminal
+        }
+        self.overtaken = {line: by for line, by in self.overtaken.items() if line in lines}
+
+    @invariant()
+    def every_run_stands_in_one_place(self) -> None:
+        for agent in ("a", "b"):
+            queue = keys.queue(agent)
+            waiting = set(cast("list[bytes]", self.raw.zrange(f"{queue}:waiting", 0, -1)))
+            later = set(cast("list[bytes]", self.raw.zrange(f"{queue}:later", 0, -1)))
+            lines = [self.raw.zrange(name, 0, -1) for name in self.raw.scan_iter(f"{queue}:of:*")]
+            in_lines = [run_id for line in lines for run_id in cast("list[bytes]", line)]
+            everything = set(cast("list[bytes]", self.raw.zrange(queue, 0, -1)))
+            assert sorted(in_lines) == sorted(waiting)
+            assert self.raw.zcard(f"{queue}:turns") == len(lines)
+            assert not waiting & later
+            assert waiting | later <= everything
+            assert not self.is_looked_through[agent] or waiting | later == everything
+
+    def teardown(self) -> None:
+        """When all is over nothing is left but what lapses by itself."""
+        for run_id, run in self.runs.items():
+            if not run.state.is_terminal:
+                self.raw.delete(keys.lease(run_id))
+                self.do(self.store.stop(run_id, AGENT_OF[run_id], CANCELLED, "why"))
+        for name in self.raw.scan_iter(f"{keys.queue('')}*"):
+            assert name.endswith(b":taken"), name
 
     @invariant()
     def redis_holds_what_it_should(self) -> None:
@@ -277,7 +378,7 @@ def test_no_order_of_steps_breaks_the_life_of_a_run(life: partial[Life]) -> None
     run_state_machine_as_test(
         cast("type[RuleBasedStateMachine]", life),
         settings=settings(
-            max_examples=80,
+            max_examples=60,
             stateful_step_count=50,
             deadline=None,
             report_multiple_bugs=False,  # shrinking one is enough for the time there is

@@ -23,7 +23,7 @@ from shared.runs import (
     decode_event,
     new_run_id,
 )
-from tests.unit.support import CANCELLED, COMPLETED, FAILED, request, submit
+from tests.unit.support import CANCELLED, COMPLETED, FAILED, lapse, names_in, request, submit
 
 QUEUE = keys.queue("a")
 
@@ -36,18 +36,6 @@ async def claim_one(store: RunStore, owner: str = "w:1", queue: str = QUEUE) -> 
 async def log_of(redis: ArqRedis, run_id: str) -> list[tuple[str, RunEvent]]:
     entries = await redis.xrange(keys.events(run_id))
     return [(entry_id.decode(), decode_event(fields[b"e"])) for entry_id, fields in entries]
-
-
-async def names_in(redis: ArqRedis) -> set[str]:
-    """All names but those of the usage and the lists of runs, which outlive their runs."""
-    names = {name.decode() for name in await redis.keys()}
-    return {name for name in names if not name.startswith((keys.usage(""), keys.runs()))}
-
-
-async def lapse(redis: ArqRedis, run_id: str, queue: str = QUEUE) -> None:
-    """As if the owner had been silent for the length of the lease."""
-    await redis.delete(keys.lease(run_id))
-    await redis.zadd(queue, {run_id: 1}, xx=True)
 
 
 async def test_submitting_leaves_record_job_and_queue_entry_and_rings(
@@ -105,15 +93,17 @@ async def test_the_queue_holds_exactly_as_many_as_it_may(store: RunStore) -> Non
     assert await store.status("too-many") is None
 
 
-async def test_runs_are_claimed_in_the_order_they_came_the_first_queue_first(store: RunStore) -> None:
+async def test_runs_of_a_queue_are_claimed_in_the_order_they_came_the_queues_in_turns(
+    store: RunStore,
+) -> None:
     for n in range(3):
         await submit(store, f"b{n}", "b")
     for n in range(3):
         await submit(store, f"a{n}")
         await asyncio.sleep(0.002)
     claimed = await store.claim([QUEUE, keys.queue("b")], "w:1", 4)
-    assert [claim.run_id for claim in claimed.claims] == ["a0", "a1", "a2", "b0"]
-    assert [claim.queue for claim in claimed.claims] == [QUEUE] * 3 + [keys.queue("b")]
+    assert [claim.run_id for claim in claimed.claims] == ["b0", "a0", "b1", "a1"]
+    assert [claim.queue for claim in claimed.claims] == [keys.queue("b"), QUEUE] * 2
     assert claimed.next_due_s == 0
 
 
@@ -160,7 +150,7 @@ async def test_an_attempt_begins_with_its_event_and_the_request(redis: ArqRedis,
 async def test_only_the_holder_of_the_lease_begins(redis: ArqRedis, store: RunStore) -> None:
     await submit(store, "r")
     old = await claim_one(store, "w:1")
-    await lapse(redis, "r")
+    await lapse(redis, "r", QUEUE)
     assert await store.begin(old, "w", ttl_s=60) is None
     new = await claim_one(store, "w:2")
     assert await store.begin(old, "w", ttl_s=60) is None
@@ -174,7 +164,7 @@ async def test_a_later_attempt_goes_on_counting_and_shuts_the_earlier_one_out(
     old = await claim_one(store, "w:1")
     assert await store.begin(old, "w", ttl_s=60)
     await redis.xadd(keys.events("r"), {"e": b""}, id="1-2")
-    await lapse(redis, "r")
+    await lapse(redis, "r", QUEUE)
     new = await claim_one(store, "w:2")
     attempt = await store.begin(new, "w", ttl_s=60)
     assert attempt is not None
@@ -239,7 +229,7 @@ async def test_renewing_nothing_asks_nothing(store: RunStore) -> None:
 async def test_a_lapsed_lease_without_a_taker_is_taken_back(redis: ArqRedis, store: RunStore) -> None:
     await submit(store, "r")
     claim = await claim_one(store)
-    await lapse(redis, "r")
+    await lapse(redis, "r", QUEUE)
     assert await store.renew([claim]) == {"r": "kept"}
     assert not (await store.claim([QUEUE], "w:2", 5)).claims
 
@@ -248,7 +238,7 @@ async def test_a_lease_that_another_has_is_lost(redis: ArqRedis, store: RunStore
     for run_id in ("r0", "r1"):
         await submit(store, run_id)
     claims = (await store.claim([QUEUE], "w:1", 2)).claims
-    await lapse(redis, "r0")
+    await lapse(redis, "r0", QUEUE)
     await claim_one(store, "w:2")
     assert await store.renew(claims) == {"r0": "lost", "r1": "kept"}
     assert await redis.get(keys.lease("r0")) == b"w:2"
@@ -261,9 +251,9 @@ async def test_a_run_that_ended_elsewhere_is_lost(redis: ArqRedis, store: RunSto
         await submit(store, run_id)
         claims.append(await claim_one(store, "w:1"))
         assert await store.begin(claims[-1], "w", ttl_s=60)
-    await lapse(redis, "stopped")
+    await lapse(redis, "stopped", QUEUE)
     assert await store.stop("stopped", "a", FAILED, "why")
-    await lapse(redis, "finished")
+    await lapse(redis, "finished", QUEUE)
     other = await claim_one(store, "other:1")
     assert await store.begin(other, "other", ttl_s=60)
     assert await store.finish(other, 2, COMPLETED)
@@ -314,7 +304,7 @@ async def test_a_stop_shuts_out_a_worker_that_was_lost(redis: ArqRedis, store: R
     await submit(store, "r")
     claim = await claim_one(store)
     assert await store.begin(claim, "w", ttl_s=60)
-    await lapse(redis, "r")
+    await lapse(redis, "r", QUEUE)
     assert await store.stop("r", "a", FAILED, "why")
     assert not await store.finish(claim, 1, COMPLETED)
     with pytest.raises(Exception, match="equal or smaller"):

@@ -13,15 +13,26 @@ from redis.exceptions import ConnectionError as RedisConnectionError
 
 from shared import redis_keys as keys
 from shared.event_writer import EventWriter
+from shared.pauses import PauseStore
 from shared.redis import connect
 from shared.run_store import Claim, RunStore
 from shared.runs import RunState
 from shared.settings import Settings
 from shared.subscriber import Subscriber
 from shared.tasks import end_tasks
-from tests.unit.support import CANCELLED, COMPLETED, FAILED, Valkey, eventually, running, submit
+from tests.unit.support import (
+    CANCELLED,
+    COMPLETED,
+    FAILED,
+    Valkey,
+    eventually,
+    names_in,
+    running,
+    submit,
+)
 from worker.execute import Executor
 from worker.leases import LeaseWorker
+from worker.pauses import Pauses
 
 LEASE_MS, RENEW_S = 400, 0.1
 Turn = Callable[["Worker", Claim], Coroutine[Any, Any, None]]
@@ -148,8 +159,8 @@ async def test_runs_end_within_the_slots(redis: ArqRedis, store: RunStore, new_w
         assert sorted(worker.started) == sorted(run_ids)
         await eventually(lambda: worker.leases.busy == 0, "slots are free again")
         assert worker.leases._claims == {}
-    names = {name.split(b":")[1] for name in await redis.keys()}
-    assert names == {b"run", b"events", b"usage"}
+    names = {name.split(":")[1] for name in await names_in(redis)}
+    assert names == {"run", "events"}
 
 
 async def test_a_full_worker_takes_no_more(store: RunStore, new_worker: MakeWorker) -> None:
@@ -338,7 +349,8 @@ async def test_a_cancel_that_was_lost_before_the_turn_is_heeded_there(
 
     monkeypatch.setattr(store, "begin", begin_and_lose_a_cancel)
     turns: Any = None  # it would raise
-    executor = Executor(redis, store, EventWriter(redis), turns, Settings(), "w")
+    pauses = Pauses(PauseStore(redis), "")
+    executor = Executor(redis, store, EventWriter(redis), turns, Settings(), "w", pauses)
     task = asyncio.create_task(executor.execute(claim))
     await began.wait()
     task.cancel()
@@ -394,7 +406,7 @@ async def test_a_run_whose_record_has_lapsed_is_forgotten(
         await asyncio.sleep(3 * RENEW_S)
         assert worker.given_up == ["r"]
         assert worker.started == []
-    assert not await redis.keys()
+    assert not await names_in(redis)
 
 
 async def test_a_restart_of_valkey_does_not_end_a_worker(durable_valkey: Valkey) -> None:

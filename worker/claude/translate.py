@@ -46,6 +46,7 @@ _FINISH: dict[str, Finish] = {
     "tool_deferred": "tool_calls",
 }
 _AUTH_STATUS = frozenset({401, 403})
+_BUSY_STATUS = frozenset({429, 503, 529})
 _NOT_A_LINE = (ValueError, RecursionError)
 """msgspec's own errors, and those it passes on: text that is not UTF-8, nesting that is too deep."""
 _UNREADABLE = Result(subtype="a result that cannot be read", is_error=True)
@@ -65,12 +66,20 @@ class Translator:
     """Feed it lines; it gives events, and at the end the terminal event.
 
     `spent_usd` is what the process had cost before this turn: the CLI's sums are the process's. `calls`
-    judges those of the client's tools, `output` says what the answer must be.
+    judges those of the client's tools, `output` says what the answer must be. With `hands_back` a turn that
+    has shown nothing ends when the model's service is busy, for others to decide when it is tried again.
     """
 
     def __init__(
-        self, spent_usd: float = 0.0, calls: Calls | None = None, output: JsonOutput | None = None
+        self,
+        spent_usd: float = 0.0,
+        calls: Calls | None = None,
+        output: JsonOutput | None = None,
+        *,
+        hands_back: bool = False,
     ) -> None:
+        self._hands_back = hands_back
+        self._has_shown = False
         self._spent_usd = spent_usd
         self._calls = calls or Calls()
         self._output = output
@@ -98,10 +107,13 @@ class Translator:
         """Translate one line; what is not JSON, or of no known kind, gives no events and is counted."""
         try:
             line = decode_line.decode(raw)
-            return self._translate(line, raw)
+            events = self._translate(line, raw)
         except _NOT_A_LINE:
             self.skipped_lines += 1
             return []
+        if events and not self._has_shown:
+            self._has_shown = not all(isinstance(event, UpstreamRetry) for event in events)
+        return events
 
     @property
     def usage(self) -> Usage:
@@ -112,6 +124,7 @@ class Translator:
 
     def go_on_after(self, shown: str, *, is_cut: bool) -> None:
         """Take up an answer of which `shown` was said before; `is_cut` says that it stopped in mid-text."""
+        self._has_shown = True
         if self._json is not None:
             self._json.feed(shown)
         if shown:
@@ -289,15 +302,21 @@ class Translator:
         if retry.error_status in _AUTH_STATUS or is_broken_off:
             self._fail(retry.error_status)
             return []
+        if self._hands_back and not self._has_shown and retry.error_status in _BUSY_STATUS:
+            self._fail(retry.error_status, retry.retry_delay_ms / 1000)
+            return []
         return [
             UpstreamRetry(
                 attempt=retry.attempt, status=retry.error_status, delay_s=retry.retry_delay_ms / 1000
             )
         ]
 
-    def _fail(self, status: int | None) -> None:
+    def _fail(self, status: int | None, retry_after_s: float | None = None) -> None:
         """Let no repeat follow: it mends no credentials, and after shown text it would say another one."""
-        self._fail_with(ApiFailure(status, "").error)
+        error = ApiFailure(status, "").error
+        if retry_after_s is not None:
+            error = RunError(error.kind, error.message, retry_after_s)
+        self._fail_with(error)
 
     def _fail_with(self, error: RunError) -> None:
         self._failure = error

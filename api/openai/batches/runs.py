@@ -39,6 +39,10 @@ class ItemRuns:
         """See `api.choices.RunSource`."""
         return self._runs.follow(run, tick_s=tick_s)
 
+    async def place(self, run_id: str) -> int:
+        """See `api.choices.RunSource`."""
+        return await self._runs.place(run_id)
+
     def abandon(self, run: AcceptedRun) -> None:
         """The run goes on: what it gives will be asked for again, or the batch stops it."""
 

@@ -167,7 +167,7 @@ async def _in_foreground(
     headers = run_headers(choices.first.id, asked.run.conversation)
     if asked.body.stream:
         batches = of_choices(choices, await first_word(request, choices, settings))
-        content = frames(batches, story, settings.keepalive_s)
+        content = frames(batches, story, choices.place, settings.keepalive_s)
         headers = {**STREAM_HEADERS, **headers, **choices.headers}
         return Stream(content, media_type="text/event-stream", headers=headers)
     response = await whole(request, choices, told_of(choices, story))
@@ -199,7 +199,7 @@ def follow(
     batches = runs.follow(stored.run, tick_s=settings.keepalive_s)
     headers = run_headers(stored.run.id, stored.response.backline.conversation_id or "")
     return Stream(
-        frames(batches, story, settings.keepalive_s, after=after),
+        frames(batches, story, lambda: runs.place(stored.run.id), settings.keepalive_s, after=after),
         media_type="text/event-stream",
         headers={**STREAM_HEADERS, **headers},
     )
@@ -247,6 +247,7 @@ def _response(asked: Asked, run: AcceptedRun) -> Response:
         previous_response_id=body.previous_response_id,
         conversation=Conversation(conversation) if conversation else None,
         background=bool(body.background),
+        service_tier=run.tier,
         store=body.is_stored,
         tools=echoed_tools(body),
         tool_choice=body.tool_choice if body.tool_choice is not None else "auto",

@@ -8,6 +8,7 @@ from contextlib import aclosing
 
 import msgspec
 
+from api.answering import queued
 from api.choices import Batch, Choices
 from api.errors import ApiError, begun_anew
 from api.one_line import one_line
@@ -20,6 +21,7 @@ from shared.runs import ErrorKind, LoggedEvent, Restarted, RunError, RunEvent, R
 _PAGE = 500
 
 
+Place = Callable[[], Awaitable[int]]
 Keep = Callable[[Response, list[RunEvent], int], Awaitable[None]]
 """Stores a response that has ended, what of its log is told, and when it ended (s)."""
 
@@ -115,16 +117,19 @@ async def of_choices(choices: Choices, begun: Callable[[], None]) -> AsyncGenera
 
 
 async def frames(
-    batches: AsyncGenerator[Batch, None], story: Story, keepalive_s: float, *, after: int = -1
+    batches: AsyncGenerator[Batch, None], story: Story, place: Place, keepalive_s: float, *, after: int = -1
 ) -> AsyncIterator[bytes]:
-    """The body of a stream from the event that follows number `after` on; no frame is ever split."""
+    """The body of a stream from the event that follows number `after` on; no frame is ever split.
+
+    `place` says how many runs start before this one and with it.
+    """
     said_at = time.monotonic()
     async with aclosing(batches):
         said = encoded(story.begin(), after)
         try:
             while not story.has_ended:
                 if not said and time.monotonic() - said_at >= keepalive_s:
-                    said = KEEP_ALIVE
+                    said = queued(await place()) or KEEP_ALIVE
                 if said:
                     said_at = time.monotonic()
                     yield said
