@@ -97,13 +97,15 @@ async def test_a_queue_that_an_earlier_version_filled_drains(redis: ArqRedis, st
     now = await redis.zscore(QUEUE, "new")
     for number in range(250):
         run_id = f"old-{number:03}"
-        record = {
+        fields: dict[str, str | bytes | int | float] = {
             "state": "queued",
             "request": encode_request(request()),
             "created": int(now) - 9,
             "attempt": 0,
+            "queue": QUEUE,
+            "tenant": "t",
+            "agent": "a",
         }
-        fields = {**record, "queue": QUEUE, "tenant": "t", "agent": "a"}
         await hset(redis, keys.run(run_id), fields)
         await redis.expire(keys.run(run_id), 60)
         await redis.set(keys.job(run_id), b"job", ex=60)
