@@ -24,7 +24,7 @@ from tests.support.model import Model
 from tests.support.processes import BACKLINE, Server, of_configuration
 from tests.support.waiting import wait_for
 
-_READY_S = 30.0
+_READY_S = 90.0
 _IDLE_S = 6.0
 _FOREIGN = ("BACKLINE_", "ANTHROPIC_", "CLAUDE", "REDIS_URL", "OPENAI_")
 _PROXIES = {"HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY"}
