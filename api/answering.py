@@ -10,9 +10,10 @@ from litestar import Request
 from litestar.response import Stream
 
 from api.choices import Choices
+from api.cursor import BEGIN, Cursor, cursor_of, last_event_id, numbered
 from api.disconnect import unless_gone
 from api.errors import ApiError, begun_anew
-from shared.runs import LoggedEvent, Restarted, RunCompleted, RunEvent
+from shared.runs import Restarted, RunCompleted, RunEvent
 from shared.settings import Settings
 
 _T = TypeVar("_T")
@@ -51,19 +52,18 @@ async def stream(
     settings: Settings,
     headers: Mapping[str, str],
     before_end: BeforeEnd | None = None,
-    *,
-    is_numbered: bool = False,
 ) -> Stream:
     """Wait for the first word, so that an early failure has a status of its own; then stream.
 
-    `before_end` is awaited once every run has completed, before the client is told so. With `is_numbered`
-    what an event gives ends with its number as the frame's id.
+    `before_end` is awaited once every run has completed, before the client is told so. The stream of one run
+    has ids (`api.cursor`); a client that repeats its request is given what follows the last one it saw.
 
     Raises `ApiError` and `ClientGoneError` before the stream has begun. Closes `choices` in the end.
     """
+    after = repeated_after(request, choices)
     begun = await first_word(request, choices, settings)
+    frames = _frames(choices, encoder, settings.keepalive_s, begun, before_end, after)
     headers = {**STREAM_HEADERS, **headers, **choices.headers}
-    frames = _frames(choices, encoder, settings.keepalive_s, begun, before_end, is_numbered=is_numbered)
     return Stream(frames, media_type="text/event-stream", headers=headers)
 
 
@@ -93,10 +93,10 @@ async def whole(request: Request[Any, Any, Any], choices: Choices, fold: Corouti
         await choices.close()
 
 
-def encoded(encoder: Encoder, index: int, logged: LoggedEvent, *, is_numbered: bool) -> bytes:
-    """Frames for an event; with `is_numbered` the last one has its number as id, so that none is lost."""
-    frames = encoder.encode(index, logged.event)
-    return b"%sid: %d\n\n" % (frames[:-1], logged.n) if is_numbered and frames else frames
+def repeated_after(request: Request[Any, Any, Any], choices: Choices) -> Cursor:
+    """Where a client that repeats its request was when its stream broke off; raises `ApiError` 400."""
+    seen = last_event_id(request)
+    return cursor_of(seen, "Last-Event-ID") if seen and choices.first.is_repeated else BEGIN
 
 
 def queued(place: int) -> bytes:
@@ -110,12 +110,13 @@ async def _frames(
     keepalive_s: float,
     begun: Callable[[], None],
     before_end: BeforeEnd | None,
-    *,
-    is_numbered: bool,
+    after: Cursor,
 ) -> AsyncIterator[bytes]:
     """The body of the stream: what one batch gives leaves in one send, and no frame is ever split."""
     begun()
     ends: dict[int, RunCompleted] = {}
+    is_one = len(choices.accepted) == 1
+    n = 0
     said_at = time.monotonic()
     try:
         opening = encoder.opening()
@@ -123,21 +124,27 @@ async def _frames(
             index, batch = await choices.next()
             if any(isinstance(logged.event, Restarted) for logged in batch):
                 raise begun_anew(choices.accepted[index].id)  # what was sent cannot be unsaid
-            said = b"".join(encoded(encoder, index, logged, is_numbered=is_numbered) for logged in batch)
-            frames = opening + said
-            opening = b""
-            if batch and isinstance(batch[-1].event, RunCompleted):
-                ends[index] = batch[-1].event
-            if choices.have_ended():
-                if before_end is not None:
-                    await before_end()
-                frames += encoder.ending([ends[number] for number in sorted(ends)])
+            frames, opening = opening, b""
+            for logged in batch:
+                n = logged.n
+                said = encoder.encode(index, logged.event)
+                if isinstance(logged.event, RunCompleted):
+                    ends[index] = logged.event
+                    said += await _ending(encoder, ends, before_end) if choices.have_ended() else b""
+                frames += numbered(said, n, after) if is_one else said
             if not frames and time.monotonic() - said_at >= keepalive_s:
                 frames = queued(await choices.place()) or encoder.pause()
             if frames:
                 said_at = time.monotonic()
                 yield frames
     except ApiError as error:
-        yield encoder.error(error)
+        said = encoder.error(error)
+        yield numbered(said, n) if is_one and choices.are_over() else said
     finally:
         await choices.close()
+
+
+async def _ending(encoder: Encoder, ends: dict[int, RunCompleted], before_end: BeforeEnd | None) -> bytes:
+    if before_end is not None:
+        await before_end()
+    return encoder.ending([ends[number] for number in sorted(ends)])

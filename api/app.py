@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Callable
 from contextlib import asynccontextmanager
 from typing import Any
 
@@ -12,7 +12,7 @@ from litestar import Litestar, Request, Response
 from litestar.datastructures import State
 from litestar.di import Provide
 from litestar.exceptions import HTTPException
-from litestar.types import ControllerRouterHandler
+from litestar.types import ASGIApp, ControllerRouterHandler, Receive, Scope, Send
 from redis.exceptions import RedisError
 
 from api.access import Access, admitted
@@ -32,6 +32,7 @@ from api.dead_letters import (
     retry_letter,
     retry_letters,
 )
+from api.detached import DetachedStreams, follow_run
 from api.docs import docs_page, openapi_config, openapi_json, static_files
 from api.error_answers import body_of, status_of
 from api.errors import ApiError, ClientGoneError, unavailable
@@ -55,7 +56,6 @@ from api.openai.conversations import (
     retrieve_conversation,
     update_conversation,
 )
-from api.openai.detached import DetachedStreams, follow_run
 from api.openai.files.routes import create_file, delete_file, file_content, list_files, retrieve_file
 from api.openai.responses.create import create_response
 from api.openai.responses.routes import (
@@ -75,6 +75,7 @@ from api.openai.stored import (
 )
 from api.projects import create_project, delete_project, list_projects, retrieve_project
 from api.rates import add_rate_headers
+from api.repeats import add_replay_header
 from api.run_routes import cancel_run, list_runs, retrieve_run
 from api.runs import Runs
 from api.sessions import create_session, delete_session, list_sessions, retrieve_session, session_stats
@@ -120,6 +121,7 @@ from shared.webhooks.outbox import Outbox
 from shared.webhooks.store import WebhookStore
 
 _log = structlog.get_logger(__name__)
+_GONE = "client_gone"
 
 ROUTES: list[ControllerRouterHandler] = [
     create_chat_completion,
@@ -301,9 +303,24 @@ def create_app(settings: Settings, drain: Drain) -> Litestar:
         request_max_body_size=settings.max_body_bytes,
         openapi_config=openapi_config(),
         guards=[admitted],
-        before_send=[add_rate_headers],
+        before_send=[add_rate_headers, add_replay_header],
+        middleware=[_noting_answers(runs)],
         state=State({"access": Access(keyring, settings)}),
     )
+
+
+def _noting_answers(runs: Runs) -> Callable[[ASGIApp], ASGIApp]:
+    """Notes which requests had their answers, so that a retry of another, equal one is not given the same."""
+
+    def wrapped(app: ASGIApp) -> ASGIApp:
+        async def middleware(scope: Scope, receive: Receive, send: Send) -> None:
+            await app(scope, receive, send)
+            if not scope.get("state", {}).get(_GONE):
+                await runs.note_told(scope)
+
+        return middleware
+
+    return wrapped
 
 
 def _given(value: object) -> Provide:
@@ -319,7 +336,8 @@ def _api_error(request: Request[Any, Any, Any], error: ApiError) -> Response[byt
     )
 
 
-def _client_gone(_: Request[Any, Any, Any], __: ClientGoneError) -> Response[None]:
+def _client_gone(request: Request[Any, Any, Any], _: ClientGoneError) -> Response[None]:
+    request.state[_GONE] = True
     return Response(None, status_code=499)
 
 

@@ -12,6 +12,7 @@ from api.access import principal_in, settings_for
 from api.agents_allowed import registry_for
 from api.principal import Principal
 from api.rates import Caller
+from api.repeats import repeat_of
 from api.runs import Runs
 from shared.registry import CachedRegistry
 from shared.settings import Settings
@@ -26,8 +27,9 @@ def asked_for(runs: Runs, registry: CachedRegistry, settings: Settings) -> dict[
     def tenant_of(principal: Principal) -> str:
         return principal.tenant
 
-    def runs_of(request: Request[Any, Any, Any], principal: Principal) -> Runs:
-        return runs.on_behalf_of(Caller(principal, cast("dict[str, Any]", request.scope)))
+    async def runs_of(request: Request[Any, Any, Any], principal: Principal) -> Runs:
+        caller = Caller(principal, cast("dict[str, Any]", request.scope))
+        return runs.on_behalf_of(caller, await repeat_of(request, principal, settings))
 
     def registry_of(principal: Principal) -> CachedRegistry:
         return registry_for(principal, registry)
@@ -38,8 +40,8 @@ def asked_for(runs: Runs, registry: CachedRegistry, settings: Settings) -> dict[
     made: dict[str, Callable[..., object]] = {
         "principal": principal_of,
         "tenant": tenant_of,
-        "runs": runs_of,
         "registry": registry_of,
         "settings": settings_of,
     }
-    return {name: Provide(function, sync_to_thread=False) for name, function in made.items()}
+    provided = {name: Provide(function, sync_to_thread=False) for name, function in made.items()}
+    return {**provided, "runs": Provide(runs_of)}

@@ -21,6 +21,12 @@ class BacklineOptions(msgspec.Struct, frozen=True):
     cache: bool | None = None
 
 
+class DetachableOptions(BacklineOptions, frozen=True):
+    """Also whether the run of a stream goes on when its client is gone."""
+
+    on_disconnect: Literal["cancel", "continue"] | None = None
+
+
 def shown(options: BacklineOptions | None, agent: str, settings: Settings) -> frozenset[str]:
     """What else of a run to show: as the request says, else as the operator does for the agent."""
     if options is not None and options.show is not None:

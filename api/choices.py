@@ -11,8 +11,8 @@ from typing import Protocol
 
 import msgspec
 
+from api.accepted import AcceptedRun
 from api.errors import ApiError, cancelled, failed
-from api.runs import AcceptedRun
 from shared.runs import (
     FellBack,
     LoggedEvent,
@@ -42,8 +42,8 @@ Said = tuple[int, Batch]
 class RunSource(Protocol):
     """Where runs are submitted and followed: `api.runs.Runs`, or what stands before it."""
 
-    async def submit(self, request: RunRequest) -> AcceptedRun:
-        """Queue a run; raises `ApiError`."""
+    async def submit(self, request: RunRequest, *, others: Sequence[AcceptedRun] = ()) -> AcceptedRun:
+        """Queue a run, a choice beside the `others` before it; raises `ApiError`."""
 
     def follow(self, run: AcceptedRun, *, tick_s: float) -> AsyncGenerator[Batch, None]:
         """Yield the run's events to its terminal one, and nothing in pauses; raises `ApiError`."""
@@ -51,8 +51,8 @@ class RunSource(Protocol):
     async def place(self, run_id: str) -> int:
         """How many runs start before this one and with it; 0 when it does not wait."""
 
-    def abandon(self, run: AcceptedRun) -> None:
-        """Note that nobody reads this run any more."""
+    def abandon(self, runs: Sequence[AcceptedRun], *, has_begun: bool = False) -> None:
+        """Note that nobody reads the runs of an answer any more, which may have begun."""
 
 
 class Choices:
@@ -62,10 +62,12 @@ class Choices:
         self._runs = runs
         self.accepted = accepted
         self._ended: set[int] = set()
+        self._over: set[int] = set()
         self._unread: deque[Said] = deque()
         self._error: ApiError | None = None
         self._is_detached = False
         self._fell_back: FellBack | None = None
+        self._has_begun = False
         self._said = (
             _one(runs.follow(accepted[0], tick_s=tick_s)) if len(accepted) == 1 else self._all(tick_s)
         )
@@ -78,10 +80,10 @@ class Choices:
             requests = [msgspec.structs.replace(request, may_cache=False) for request in requests]
         try:
             for request in requests:
-                accepted.append(await runs.submit(request))  # noqa: PERF401 - what was accepted must be known
+                accepted.append(await runs.submit(request, others=tuple(accepted)))
         except BaseException:
-            for run in accepted:
-                runs.abandon(run)
+            if accepted:
+                runs.abandon(accepted)
             raise
         return cls(runs, accepted, tick_s)
 
@@ -112,6 +114,10 @@ class Choices:
     def have_ended(self) -> bool:
         """Whether every run has completed and all is read."""
         return len(self._ended) == len(self.accepted) and not self._unread
+
+    def are_over(self) -> bool:
+        """Whether every run has ended, however."""
+        return len(self._over) == len(self.accepted)
 
     async def next(self) -> Said:
         """What is said next; raises `ApiError` after the last words of a run that failed or was cancelled."""
@@ -149,7 +155,13 @@ class Choices:
         A client that hangs up between the first word and the stream's begin never has the stream begun, and
         nothing in it would end the runs.
         """
-        return asyncio.get_running_loop().call_later(_BEGIN_S, self._abandon).cancel
+        timer = asyncio.get_running_loop().call_later(_BEGIN_S, self._abandon)
+
+        def begin() -> None:
+            timer.cancel()
+            self._has_begun = True
+
+        return begin
 
     async def close(self) -> None:
         """Follow no more; runs that have not completed are cancelled."""
@@ -161,14 +173,14 @@ class Choices:
         self._is_detached = True
 
     def _abandon(self) -> None:
-        if self._is_detached:
+        if self._is_detached or self.are_over():
             return
-        for index, run in enumerate(self.accepted):
-            if index not in self._ended:
-                self._runs.abandon(run)
+        self._is_detached = True  # once: who reads with us is counted
+        self._runs.abandon(self.accepted, has_begun=self._has_begun)
 
     def _end(self, index: int, event: RunEvent) -> None:
         run_id = self.accepted[index].id
+        self._over.add(index)
         if isinstance(event, RunCompleted):
             self._ended.add(index)
         elif isinstance(event, RunFailed):

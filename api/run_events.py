@@ -9,8 +9,9 @@ from typing import Any
 
 import msgspec
 
+from api.accepted import AcceptedRun
 from api.errors import ApiError
-from api.runs import AcceptedRun, Runs
+from api.runs import Runs
 from shared.runs import (
     LoggedEvent,
     RunCancelled,

@@ -7,12 +7,13 @@ from typing import Annotated
 from litestar import get, post
 from litestar.params import Parameter, QueryParameter
 
+from api.accepted import AcceptedRun
 from api.access import READ, RUN
 from api.errors import ApiError
 from api.openai.pages import Limit
 from api.principal import Principal
 from api.run_objects import Run, RunList, run_of
-from api.runs import AcceptedRun, Runs
+from api.runs import Runs
 from shared.run_index import NoSuchPlaceError, RunIndex, RunRecord
 from shared.runs import RunState
 

@@ -5,24 +5,30 @@ from __future__ import annotations
 import asyncio
 import copy
 import time
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Mapping, Sequence
 from contextlib import aclosing, suppress
+from typing import Any
 
 import msgspec
 import structlog
 from redis.exceptions import RedisError
 
+from api.accepted import AcceptedRun
 from api.cached_answers import CachedAnswers, CacheWord, Looked
+from api.departures import Departures
 from api.errors import ApiError, project_unavailable
 from api.models import unknown_model
 from api.principal import ANYONE, Principal
-from api.rates import Caller, beyond_limit
-from shared.accounts import LimitReachedError, Standing
+from api.rates import Caller
+from api.refusals import refusals
+from api.repeats import note_replay
+from shared.accounts import Standing
 from shared.event_tail import EventHub
 from shared.fallbacks import agent_only
 from shared.prefix import prefix_of
 from shared.registry import CachedRegistry, Registry
-from shared.run_store import QueueFullError, RunStatus, RunStore
+from shared.repeats import Repeat, beside
+from shared.run_store import RunStatus, RunStore, Submitted
 from shared.runs import (
     ErrorKind,
     LoggedEvent,
@@ -33,7 +39,6 @@ from shared.runs import (
     RunRequest,
     RunState,
     TerminalEvent,
-    Tier,
     new_run_id,
 )
 from shared.settings import Settings
@@ -42,26 +47,13 @@ _TICK_S = 2.0
 _UNSERVED_S = 10.0
 """How long a waiting run's agent may be without a worker: a restart of one must fit in."""
 _OUTAGE_S = 30.0
-_SETTLE_S = 3.0
 _OUTAGE_POLL_S = 0.25
 _LONGEST_RETRY_S = 120.0
 """SDKs do not wait longer than this."""
 _RETRY_WHEN_UNSERVED_S = 5.0
+_TOLD = "told"
 
 _log = structlog.get_logger(__name__)
-
-
-class AcceptedRun(msgspec.Struct, frozen=True):
-    """A run that has been queued; `created` is in seconds since the epoch, by Redis's clock."""
-
-    id: str
-    agent: str
-    created: int
-    project: str = ""
-    is_batch: bool = False
-    """Whether it waits as long as it takes for a worker."""
-    cache: CacheWord = ""
-    tier: Tier = "default"
 
 
 class Runs:
@@ -80,23 +72,33 @@ class Runs:
         self._registry = registry
         self._settings = settings
         self._cached = cached
-        self._abandoned: asyncio.Queue[AcceptedRun] = asyncio.Queue()
+        self._departures = Departures(store, settings.disconnect_grace_s)
         self._caller: Caller | None = None
+        self._repeat: Repeat | None = None
 
-    def on_behalf_of(self, caller: Caller) -> Runs:
-        """The same runs; what is submitted here counts for the caller's key, and only uses its agents."""
+    def on_behalf_of(self, caller: Caller, repeat: Repeat | None = None) -> Runs:
+        """The same runs; what is submitted here counts for the caller's key, and only uses its agents.
+
+        With a `repeat` the request's first run is found when the same request is made again.
+        """
         view = copy.copy(self)
         view._caller = caller  # noqa: SLF001 - one of us
+        view._repeat = repeat  # noqa: SLF001
         return view
 
     async def submit(
-        self, request: RunRequest, *, run_id: str | None = None, wait_s: float | None = None
+        self,
+        request: RunRequest,
+        *,
+        run_id: str | None = None,
+        wait_s: float | None = None,
+        others: Sequence[AcceptedRun] = (),
     ) -> AcceptedRun:
         """Queue a run; raises `ApiError` when no worker serves its agent, a queue is full or a limit met.
 
         `priority` is `default` for whom the operator does not let go first, as at OpenAI.
         With a `run_id` of its own, doing so again changes nothing. `wait_s` is how long it may wait, and can
-        be read after its end, in seconds, if that is not the usual.
+        be read after its end, in seconds, if that is not the usual. `others` are the choices before this one.
         """
         principal = self._caller.principal if self._caller is not None else ANYONE
         if not principal.may_use(request.agent):
@@ -104,15 +106,18 @@ class Runs:
         is_first = "priority" in (*self._settings.client_may, *principal.rights)
         tier = "default" if request.tier == "priority" and not is_first else request.tier
         request = msgspec.structs.replace(request, key=principal.key or request.key, tier=tier)
-        run_id = run_id or new_run_id()
-        looked = await self._cached.look(request) if self._cached is not None else Looked(request)
+        run_id = run_id or (beside(others[0].id, len(others)) if others else new_run_id())
+        repeat = self._repeat
+        if repeat is not None and others:
+            repeat = msgspec.structs.replace(repeat, kind="beside")
+        looked = await self._look(request)
         request = looked.request
         if looked.events is not None:
             return await self._replay(run_id, request, looked.events, principal, wait_s)
         await self._require_worker(request)
         ttl_s = wait_s if wait_s is not None else self._settings.queue_timeout_s
         ttl_s += request.timeout_s or self._settings.run_timeout_s
-        try:
+        with refusals(principal.limits, self._tell):
             if request.history and not request.session and not request.is_batch:
                 request = msgspec.structs.replace(request, prefix=prefix_of(request))
             submitted = await self._store.submit(
@@ -122,35 +127,21 @@ class Runs:
                 ttl_s=ttl_s,
                 keep_s=wait_s,
                 limits=principal.limits,
+                repeat=repeat,
             )
-            self._tell(submitted.standing)
-        except LimitReachedError as error:
-            self._tell(error.standing)
-            raise beyond_limit(error, principal.limits) from error
-        except (OverflowError, RecursionError) as error:
-            said = "A number in the request is too large, or its nesting too deep."
-            raise ApiError(400, said, param="messages", code="invalid_value") from error
-        except QueueFullError as error:
-            raise ApiError(
-                429,
-                f"{error} Try again later.",
-                type="rate_limit_error",
-                code="queue_full",
-                retry_after_s=min(error.drain_s or _LONGEST_RETRY_S, _LONGEST_RETRY_S),
-                is_retryable=True,
-            ) from error
-        _log.info(
-            "run_submitted", run_id=run_id, agent=request.agent, waiting=submitted.waiting, key=principal.key
-        )
-        return AcceptedRun(
-            id=run_id,
-            agent=request.agent,
-            created=submitted.created_ms // 1000,
-            project=request.project,
-            is_batch=request.is_batch,
-            cache=looked.word,
-            tier=request.tier,
-        )
+        self._tell(submitted.standing)
+        accepted = _accepted(run_id, request, submitted, looked.word)
+        if repeat is not None and not others:
+            self._note_repeat(repeat, accepted)
+        said = "run_found" if accepted.is_repeated else "run_submitted"
+        _log.info(said, run_id=accepted.id, agent=request.agent, waiting=submitted.waiting, key=principal.key)
+        return accepted
+
+    async def _look(self, request: RunRequest) -> Looked:
+        """Whether its answer is cached; of a request with a key it is the key's run that answers again."""
+        if self._repeat is not None and self._repeat.is_keyed:
+            return Looked(request, "bypass" if request.may_cache else "")
+        return await self._cached.look(request) if self._cached is not None else Looked(request)
 
     async def _replay(
         self,
@@ -161,24 +152,21 @@ class Runs:
         wait_s: float | None,
     ) -> AcceptedRun:
         """A run that is over as soon as it is accepted."""
-        try:
+        with refusals(principal.limits, self._tell):
             submitted = await self._store.replay(
                 run_id, request, events, keep_s=wait_s, limits=principal.limits
             )
-        except LimitReachedError as error:
-            self._tell(error.standing)
-            raise beyond_limit(error, principal.limits) from error
         self._tell(submitted.standing)
         _log.info("run_answered_from_cache", run_id=run_id, agent=request.agent, key=principal.key)
-        return AcceptedRun(
-            id=run_id,
-            agent=request.agent,
-            created=submitted.created_ms // 1000,
-            project=request.project,
-            is_batch=request.is_batch,
-            cache="hit",
-            tier=request.tier,
-        )
+        return _accepted(run_id, request, submitted, "hit")
+
+    async def note_told(self, scope: Mapping[str, Any]) -> None:
+        """After an answer: its client has it, and will not try again."""
+        repeat, run_id = scope.get("state", {}).get(_TOLD) or (None, "")
+        if repeat is None or repeat.is_keyed:
+            return
+        with suppress(RedisError, OSError):
+            await self._store.was_told(repeat, run_id)
 
     async def follow(self, run: AcceptedRun, *, tick_s: float) -> AsyncGenerator[list[LoggedEvent], None]:
         """Yield the run's events in batches to its terminal one, and an empty batch in every pause.
@@ -239,28 +227,25 @@ class Runs:
                 async for _ in batches:
                     pass
 
-    def abandon(self, run: AcceptedRun) -> None:
-        """Cancel a run nobody waits for any more; returns at once, even in a task being cancelled."""
-        self._abandoned.put_nowait(run)
+    def abandon(self, runs: Sequence[AcceptedRun], *, has_begun: bool = False) -> None:
+        """Cancel the runs of an answer that nobody waits for any more (`Departures.add`)."""
+        self._departures.add(runs, self._repeat, has_begun=has_begun)
 
     async def run(self) -> None:
         """Cancel abandoned runs until cancelled."""
-        while True:
-            run = await self._abandoned.get()
-            try:
-                await self._stop(run, RunCancelled(reason="The client went away."))
-            except (RedisError, OSError) as error:
-                _log.warning("cancel_delayed", run_id=run.id, error=str(error))
-                self._abandoned.put_nowait(run)
-                await asyncio.sleep(_OUTAGE_POLL_S)
-            finally:
-                self._abandoned.task_done()
+        await self._departures.run()
 
     async def settle(self) -> None:
         """Before the end: wait, within a bound, until what was abandoned is cancelled."""
-        with suppress(TimeoutError):
-            async with asyncio.timeout(_SETTLE_S):
-                await self._abandoned.join()
+        await self._departures.settle()
+
+    def _note_repeat(self, repeat: Repeat, accepted: AcceptedRun) -> None:
+        """For the answer: whether it is an earlier request's, and what is to be noted once it is given."""
+        if self._caller is None:
+            return
+        self._caller.scope.setdefault("state", {})[_TOLD] = (repeat, accepted.id)
+        if accepted.is_repeated:
+            note_replay(self._caller.scope)
 
     def _tell(self, standing: Standing | None) -> None:
         if self._caller is not None:
@@ -326,6 +311,21 @@ class Runs:
 def _is_stood_in_for(request: RunRequest, registry: Registry) -> bool:
     """Whether a fallback can answer it, in place of an agent that has no worker."""
     return request.may_fall_back and registry.stands_in(request.agent) and not agent_only(request)
+
+
+def _accepted(run_id: str, request: RunRequest, submitted: Submitted, cache: CacheWord) -> AcceptedRun:
+    found = submitted.found
+    return AcceptedRun(
+        id=found.run_id if found is not None else run_id,
+        agent=found.agent if found is not None else request.agent,
+        created=submitted.created_ms // 1000,
+        project=request.project,
+        is_batch=request.is_batch,
+        conversation=found.conversation if found is not None else request.conversation,
+        is_repeated=found is not None,
+        cache=cache,
+        tier=request.tier,
+    )
 
 
 def _lost_sight_of(run: AcceptedRun) -> ApiError:

@@ -11,8 +11,9 @@ import structlog
 from redis.asyncio import Redis
 from redis.exceptions import RedisError
 
+from api.accepted import AcceptedRun
 from api.errors import ApiError
-from api.runs import AcceptedRun, Guard, Runs
+from api.runs import Guard, Runs
 from shared import redis_keys as keys
 from shared.settings import Settings
 

@@ -82,6 +82,16 @@ def runs(tenant: str | None = None) -> str:
     return "backline:runs" if tenant is None else f"backline:runs:{owner(tenant)}"
 
 
+def repeat(digest: str) -> str:
+    """Hash: what a request with an idempotency key asked for, and the run it started (`shared.repeats`)."""
+    return f"backline:repeat:{digest}"
+
+
+def tries(digest: str) -> str:
+    """Sorted set of the runs of equal requests whose answers are not told to their end (ms, Redis clock)."""
+    return f"backline:tries:{digest}"
+
+
 def events(run_id: str) -> str:
     """Stream of the run's events, and the channel they are published on."""
     return f"backline:events:{run_id}"

@@ -12,6 +12,7 @@ from shared import redis_keys as keys
 from shared.accounts import NAMES as LIMITS
 from shared.accounts import LimitReachedError, Standing, decode_standing, reservation
 from shared.keys import Limits
+from shared.repeats import Found, KeyReusedError, Repeat, RunGoneError
 from shared.run_index import about
 from shared.runs import (
     TERMINAL_STATES,
@@ -32,7 +33,7 @@ JOB_FUNCTION = "execute"
 """The name under which workers register the function that ARQ calls with a run id."""
 
 
-_QUEUE_FULL, _BEYOND_LIMIT = -1, -2
+_FOUND, _QUEUE_FULL, _BEYOND_LIMIT, _KEY_REUSED, _GONE = 2, -1, -2, -3, -4
 
 
 class QueueFullError(Exception):
@@ -57,12 +58,14 @@ class UnreadableRunError(Exception):
 class Submitted(msgspec.Struct, frozen=True):
     """A run that can no longer be lost. `created_ms` is Redis's clock, `waiting` the runs before it.
 
-    `standing` is how its API key stands now, if it has one.
+    `standing` is how its API key stands now, if it has one. `found` is the run that the same request started
+    when it was made before: then this one started none.
     """
 
     created_ms: int
     waiting: int
     standing: Standing | None = None
+    found: Found | None = None
 
 
 class Claim(msgspec.Struct, frozen=True):
@@ -135,11 +138,14 @@ class RunStore:
         ttl_s: float,
         keep_s: float | None = None,
         limits: Limits | None = None,
+        repeat: Repeat | None = None,
     ) -> Submitted:
         """Queue a run; raises `QueueFullError`, and `LimitReachedError` for what its key may not.
 
         Submitting the same id again changes nothing. `ttl_s` is the longest it may wait and run, in seconds;
-        `keep_s` how long it can be read afterwards, if that is not the usual.
+        `keep_s` how long it can be read afterwards, if that is not the usual. With a `repeat` a request that
+        was made before gives its run, which counts as read until `leave`; raises `KeyReusedError`, and
+        `RunGoneError`.
         """
         job = serialize_job(JOB_FUNCTION, (run_id,), {}, None, 0, serializer=msgspec.msgpack.encode)
         ttl_ms = int(ttl_s * 1000) + keys.RUN_SLACK_MS + self._retention_ms
@@ -152,6 +158,7 @@ class RunStore:
                 keys.prefix(request.prefix),
                 keys.runs(request.tenant),
                 keys.runs(),
+                repeat.name if repeat else "",
             ],
             [
                 run_id,
@@ -170,12 +177,24 @@ class RunStore:
                 keys.usage(""),
                 keys.run(""),
                 ttl_ms,
+                repeat.kind if repeat else "",
+                repeat.digest if repeat else "",
+                repeat.ttl_ms if repeat else 0,
+                request.conversation,
                 TIERS.index(request.tier),
                 *reservation(request, limits or Limits()),
                 about(request),
                 keys.MOST_RUNS,
             ],
         )
+        if status == _KEY_REUSED:
+            raise KeyReusedError
+        if status == _GONE:
+            raise RunGoneError
+        if status == _FOUND:
+            found_id, found_ms, agent, conversation = reserved
+            found = Found(found_id.decode(), found_ms, agent.decode(), conversation.decode())
+            return Submitted(created_ms=found_ms, waiting=0, found=found)
         if status == _QUEUE_FULL:
             drain_s = reserved[0] / 1000 if reserved[0] >= 0 else None
             raise QueueFullError(f"{waiting} runs of {request.agent!r} are waiting.", drain_s)
@@ -321,15 +340,27 @@ class RunStore:
         args += [keys.MOST_DEAD, keys.dead(""), keys.dead_request("")]
         return bool(await self._scripts("bury", names, args))
 
-    async def stop(self, run_id: str, agent: str, event: TerminalEvent, reason: str) -> bool:
+    async def leave(self, run_ids: Iterable[str]) -> None:
+        """Read runs that others may read too no longer."""
+        await self._scripts("leave", [keys.run(run_id) for run_id in run_ids], [])
+
+    async def was_told(self, repeat: Repeat, run_id: str) -> None:
+        """Note that a try has had its answer: no retry will ask for it."""
+        await self._redis.zrem(repeat.name, run_id)
+
+    async def stop(
+        self, run_id: str, agent: str, event: TerminalEvent, reason: str, *, unread_with: str = ""
+    ) -> bool:
         """End a run that nobody has with `event`, or tell its worker to cancel it for `reason`.
 
-        `False` when it was over already or never was.
+        With `unread_with`, the run with whose answer it goes: only if nobody reads it; then a repeat of
+        its request starts anew. `False` when it was over already or never was.
         """
         names = _run_keys(run_id, keys.queue(agent))
         state, data, spent = _ending(event)
+        unread: list[Value] = [1, keys.run(unread_with)] if unread_with else [0, ""]
         answer = await self._scripts(
-            "stop", names, [run_id, state, data, self._retention_ms, reason, keys.control(""), spent]
+            "stop", names, [run_id, state, data, self._retention_ms, reason, keys.control(""), spent, *unread]
         )
         return int(answer) > 0
 

@@ -33,6 +33,7 @@ _NAMES = (
     "items_rewrite",
     "key_find",
     "key_put",
+    "leave",
     "object_put",
     "pause",
     "place",
@@ -58,7 +59,7 @@ _NAMES = (
     "webhook_put",
     "webhook_take",
 )
-_COMMON = ("common", "queues", "accounts", "webhooks")
+_COMMON = ("common", "queues", "accounts", "repeats", "webhooks")
 _NAMED = "".join(
     f"local {word} = '{name}'\n"
     for word, name in {

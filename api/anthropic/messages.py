@@ -22,6 +22,7 @@ from api.choices import Choices
 from api.claude_options import launch_options
 from api.conversations import Conversations
 from api.decode import decode_body
+from api.detached import DetachedStream, DetachedStreams, goes_on
 from api.media.load import Media
 from api.models import choose
 from api.option_files import with_files
@@ -42,6 +43,7 @@ async def create_message(
     runs: Runs,
     conversations: Conversations,
     projects: Projects,
+    detached: DetachedStreams,
     media: Media,
     registry: CachedRegistry,
     settings: Settings,
@@ -66,8 +68,11 @@ async def create_message(
         media=await load_media(body.messages, media, start=first_needed(body.messages, place)),
     )
     run = await with_files(await put(run, place, conversations), body.claude_options, media)
+    is_detached = goes_on(body.backline, request, is_possible=bool(body.stream))
     choices = await Choices.submit(runs, [run], tick_s=settings.keepalive_s)
     subject = _subject(body, choices, unknown, run, settings)
+    if is_detached:
+        await detached.detach(tenant, choices, DetachedStream(choices.first, message=subject))
     if body.stream:
         headers = run_headers(subject.run_id, subject.conversation)
         return await stream(request, choices, MessageStream(subject), settings, headers)
@@ -99,7 +104,7 @@ def _subject(
         model=body.model,
         request_id=run.request_id,
         ignored=ignored_fields(body, unknown),
-        conversation=run.conversation,
+        conversation=choices.first.conversation,
         shows_thinking=shows_thinking(body),
         shows_tools="tools" in shown(body.backline, run.agent, settings),
         service_tier="priority" if choices.first.tier == "priority" else "standard",

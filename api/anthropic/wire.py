@@ -9,7 +9,7 @@ from typing import Annotated, Any, Literal
 
 import msgspec
 
-from api.backline import BacklineOptions
+from api.backline import DetachableOptions
 from api.claude_options import ClaudeOptions
 
 
@@ -236,4 +236,4 @@ class MessagesRequest(CountRequest, frozen=True, kw_only=True):
     conversation_id: str | None = None
     project_id: str | None = None
     claude_options: ClaudeOptions | None = None
-    backline: BacklineOptions | None = None
+    backline: DetachableOptions | None = None

@@ -18,10 +18,10 @@ from api.choices import Choices
 from api.claude_options import launch_options
 from api.conversations import Conversations
 from api.decode import decode_body
+from api.detached import DetachedStream, DetachedStreams, goes_on
 from api.media.load import Media
 from api.openai.answer import Fold, Subject
 from api.openai.completion import ChatCompletion
-from api.openai.detached import DetachedStreams, goes_on
 from api.openai.media import load_media
 from api.openai.output_format import Formatted
 from api.openai.policy import choices_of, ignored_fields, includes_usage
@@ -82,12 +82,19 @@ async def create_chat_completion(
     )
     asked = Asked(body, run, ignored, tools_of(body), shown(body.backline, run.agent, settings))
     count = choices_of(body, place.thread)
-    is_detached = goes_on(body, request.headers.get("x-backline-on-disconnect"), count)
+    is_detached = goes_on(body.backline, request, is_possible=_is_one_text(body, count))
     choices = await Choices.submit(runs, [run] * count, tick_s=settings.keepalive_s)
     if is_detached:
-        await detached.detach(tenant, choices, _subject(asked, choices), includes_usage(body.stream_options))
+        usage = includes_usage(body.stream_options)
+        stream_ = DetachedStream(choices.first, _subject(asked, choices), include_usage=usage)
+        await detached.detach(tenant, choices, stream_)
     keep = keeper_of(raw, tenant, completions) if body.store else None
-    return await _answer(request, asked, choices, keep, settings, is_numbered=is_detached)
+    return await _answer(request, asked, choices, keep, settings)
+
+
+def _is_one_text(body: ChatRequest, count: int) -> bool:
+    output = body.claude_options.output_format if body.claude_options is not None else None
+    return bool(body.stream) and count == 1 and output in {None, "text"}
 
 
 async def prepare(
@@ -128,8 +135,6 @@ async def _answer(
     choices: Choices,
     keep: Keep | None,
     settings: Settings,
-    *,
-    is_numbered: bool,
 ) -> Response[bytes] | Stream:
     subject = _subject(asked, choices)
     fold = Fold(subject, len(choices.accepted))
@@ -145,7 +150,7 @@ async def _answer(
         )
         headers = run_headers(subject.run_id, subject.conversation)
         before_end = (lambda: keep(fold.completion())) if keep else None
-        return await stream(request, choices, chunks, settings, headers, before_end, is_numbered=is_numbered)
+        return await stream(request, choices, chunks, settings, headers, before_end)
     await whole(request, choices, choices.fold(_formatted(fold.add, formats)))
     answer = fold.completion()
     if keep:
@@ -188,7 +193,7 @@ def _subject(asked: Asked, choices: Choices) -> Subject:
         model=asked.body.model,
         created=choices.first.created,
         ignored=asked.ignored,
-        conversation=asked.run.conversation,
+        conversation=choices.first.conversation,
         custom=asked.tools.custom,
         is_legacy=asked.tools.is_legacy,
         is_structured=asked.run.output is not None,

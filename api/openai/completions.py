@@ -13,6 +13,7 @@ from api.answering import stream, whole
 from api.backline import run_headers
 from api.choices import Choices
 from api.decode import decode_body
+from api.detached import goes_on
 from api.errors import ApiError
 from api.models import choose
 from api.openai.answer import Subject
@@ -46,6 +47,7 @@ async def create_completion(
 ) -> Response[bytes] | Stream:
     """Run one turn of an agent for each prompt; streams tokens as they come when `stream` is true."""
     asked = await ask(await request.body(), tenant, request.state.request_id, registry, settings)
+    goes_on(None, request, is_possible=False)
     choices = await Choices.submit(runs, asked.runs, tick_s=settings.keepalive_s)
     if asked.body.stream:
         subject = _subject(asked, choices)

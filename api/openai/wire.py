@@ -6,7 +6,7 @@ from typing import Annotated, Any, Literal
 
 import msgspec
 
-from api.backline import BacklineOptions
+from api.backline import DetachableOptions
 from api.claude_options import ClaudeOptions
 
 
@@ -23,10 +23,11 @@ class RefusalContent(msgspec.Struct, frozen=True, tag="refusal", tag_field="type
 
 
 class ImageUrl(msgspec.Struct, frozen=True):
-    """Where an image is; `detail` is accepted and has no effect."""
+    """Where an image is; `detail` is accepted and has no effect. `file_id` is one that was uploaded."""
 
     url: str
     detail: str | None = None
+    file_id: str | None = None
 
 
 class ImageContent(msgspec.Struct, frozen=True, tag="image_url", tag_field="type"):
@@ -225,12 +226,6 @@ class StreamOptions(msgspec.Struct, frozen=True):
     include_obfuscation: bool | None = None
 
 
-class ChatBacklineOptions(BacklineOptions, frozen=True):
-    """Also whether the run of a stream goes on when its client is gone."""
-
-    on_disconnect: Literal["cancel", "continue"] | None = None
-
-
 class ChatRequest(msgspec.Struct, frozen=True, kw_only=True):
     """The body of `POST /v1/chat/completions`: the fields whose value matters here.
 
@@ -274,4 +269,4 @@ class ChatRequest(msgspec.Struct, frozen=True, kw_only=True):
     conversation_id: str | None = None
     project_id: str | None = None
     claude_options: ClaudeOptions | None = None
-    backline: ChatBacklineOptions | None = None
+    backline: DetachableOptions | None = None

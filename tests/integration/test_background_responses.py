@@ -29,6 +29,13 @@ OVER = {"completed", "failed", "cancelled", "incomplete"}
 @contextmanager
 def another_api(stack: Stack) -> Iterator[str]:
     """A second API process on the same Redis; gives its URL."""
+    with api_process(stack) as (url, _):
+        yield url
+
+
+@contextmanager
+def api_process(stack: Stack) -> Iterator[tuple[str, Server]]:
+    """The same, and the process itself."""
     port = _free_port()
     argv = [BACKLINE, "api", "--port", str(port), "--redis-url", stack.redis_url]
     server = Server(argv, env=stack._environ({}), cwd=stack.root, log=stack.root / f"api{port}.log")
@@ -41,9 +48,10 @@ def another_api(stack: Stack) -> Iterator[str]:
 
     try:
         wait_for(answers, 30, "the second API answers")
-        yield url
+        yield url, server
     finally:
-        server.ask_to_end()
+        if server.runs:
+            server.ask_to_end()
         server.exit_code()
 
 

@@ -34,8 +34,8 @@ async def frames_of(chunks: AsyncIterator[str], most: int | None = None) -> list
     return found
 
 
-def number_of(frame: str) -> int:
-    return int(frame.rpartition("\nid: ")[2])
+def id_of(frame: str) -> str:
+    return frame.rpartition("\nid: ")[2]
 
 
 async def test_the_rest_comes_from_any_api_process_without_gap_or_repeat(stack: Stack) -> None:
@@ -46,14 +46,12 @@ async def test_the_rest_comes_from_any_api_process_without_gap_or_repeat(stack: 
             begin = await frames_of(answer.aiter_text(), 15)
         async with httpx.AsyncClient(base_url=url, timeout=50) as other:
             where = f"/v1/runs/{run_id}/events"
-            async with other.stream("GET", where, params={"after": number_of(begin[-1])}) as answer:
+            async with other.stream("GET", where, headers={"Last-Event-ID": id_of(begin[-1])}) as answer:
                 rest = await frames_of(answer.aiter_text())
             whole = await frames_of((await other.get(where)).aiter_text())
-            end = await frames_of(
-                (await other.get(where, params={"after": number_of(rest[-3])})).aiter_text()
-            )
+            end = await frames_of((await other.get(where, params={"after": id_of(rest[-3])})).aiter_text())
     assert begin + rest == whole
-    assert whole[-1] == "data: [DONE]"
+    assert whole[-1].startswith("data: [DONE]\nid: ")
     assert end == whole[-2:]
     assert "".join(whole).count('"finish_reason":"stop"') == 1
 
@@ -83,8 +81,7 @@ async def test_only_a_stream_that_asked_for_it_goes_on(
     asked = body(marker, script(tokens(600, pace_ms=50)), stream=True)
     async with http.stream("POST", PATH, json=asked) as answer:
         run_id = answer.headers["x-backline-run-id"]
-        frames = await frames_of(answer.aiter_text(), 3)
-    assert "\nid: " not in "".join(frames)
+        await frames_of(answer.aiter_text(), 3)
     gone = await http.get(f"/v1/runs/{run_id}/events")
     check_envelope(gone, 404, "run_not_found", param="run_id")
     await eventually(lambda: model.calls(marker)[-1].ended == "disconnected", 10, "the model call ends")
@@ -108,3 +105,41 @@ async def test_it_can_still_be_stopped(http: httpx.AsyncClient, model: Model, ma
 async def test_what_is_no_single_stream_is_refused(http: httpx.AsyncClient, fields: dict[str, Any]) -> None:
     answer = await http.post(PATH, json=body(say("No.")) | GO_ON | fields)
     check_envelope(answer, 400, "invalid_value", param="backline.on_disconnect")
+
+
+async def test_messages_are_picked_up_too(http: httpx.AsyncClient, stack: Stack) -> None:
+    asked = {
+        "model": "agent",
+        "max_tokens": 500,
+        "stream": True,
+        "messages": [{"role": "user", "content": str(script(tokens(40, pace_ms=30)))}],
+    }
+    headers = {"x-backline-on-disconnect": "continue"}
+    with another_api(stack) as url:
+        async with http.stream("POST", "/v1/messages", json=asked, headers=headers) as answer:
+            where = f"/v1/runs/{answer.headers['x-backline-run-id']}/events"
+            begin = await frames_of(answer.aiter_text(), 9)
+        async with httpx.AsyncClient(base_url=url, timeout=50) as other:
+            rest = await other.get(where, headers={"Last-Event-ID": id_of(begin[-1])})
+            whole = await frames_of((await other.get(where)).aiter_text())
+    assert begin + await frames_of(rest.aiter_text()) == whole
+    assert [frame.partition("\n")[0] for frame in (whole[0], whole[-1])] == [
+        "event: message_start",
+        "event: message_stop",
+    ]
+
+
+@pytest.mark.parametrize("path", [PATH, "/v1/completions", "/v1/responses", "/v1/messages"])
+async def test_an_unknown_word_in_the_header_is_refused(http: httpx.AsyncClient, path: str) -> None:
+    asked = body(say("No."), stream=True, max_tokens=9) | {"input": "No."}
+    asked |= {"prompt": "No."} if path == "/v1/completions" else {}
+    answer = await http.post(path, json=asked, headers={"x-backline-on-disconnect": "contine"})
+    assert answer.status_code == 400
+    assert "x-backline-on-disconnect" in answer.text
+
+
+async def test_a_place_that_is_none_is_refused(http: httpx.AsyncClient) -> None:
+    asked = body(say("Yes."), stream=True, **GO_ON)
+    run_id = (await http.post(PATH, json=asked)).headers["x-backline-run-id"]
+    answer = await http.get(f"/v1/runs/{run_id}/events", headers={"Last-Event-ID": "x"})
+    check_envelope(answer, 400, "invalid_value", param="Last-Event-ID")

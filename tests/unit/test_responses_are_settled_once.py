@@ -9,12 +9,13 @@ import msgspec
 import pytest
 from arq.connections import ArqRedis
 
+from api.accepted import AcceptedRun
 from api.backline import BacklineInfo
 from api.errors import ApiError
 from api.openai.responses.objects import Response
 from api.openai.responses.store import Responses, StoredResponse, response_id_of
 from api.openai.responses.telling import Manner
-from api.runs import AcceptedRun, Runs
+from api.runs import Runs
 from api.unattended import Unattended
 from shared import redis_keys as keys
 from shared.event_tail import EventHub

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Sequence
 
 from msgspec.structs import replace
 
+from api.accepted import AcceptedRun
 from api.choices import Batch
-from api.runs import AcceptedRun, Runs
+from api.runs import Runs
 from shared.batches.drive import Announce
 from shared.batches.records import Item
 from shared.runs import RunRequest
@@ -28,7 +29,7 @@ class ItemRuns:
         self._wait_s = wait_s
         self._count = 0
 
-    async def submit(self, request: RunRequest) -> AcceptedRun:
+    async def submit(self, request: RunRequest, *, others: Sequence[AcceptedRun] = ()) -> AcceptedRun:  # noqa: ARG002
         """See `api.choices.RunSource`."""
         run_id = self._id(self._count)
         self._count += 1
@@ -43,7 +44,7 @@ class ItemRuns:
         """See `api.choices.RunSource`."""
         return await self._runs.place(run_id)
 
-    def abandon(self, run: AcceptedRun) -> None:
+    def abandon(self, runs: Sequence[AcceptedRun], *, has_begun: bool = False) -> None:
         """The run goes on: what it gives will be asked for again, or the batch stops it."""
 
     def _id(self, number: int) -> str:

@@ -10,6 +10,7 @@ import re
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
+from api.backline import DetachableOptions
 from api.decode import converted
 from api.errors import ApiError
 from api.openai.responses.items import Placed
@@ -34,7 +35,6 @@ from api.openai.responses.wire import (
 from api.openai.wire import (
     AssistantMessage,
     AudioContent,
-    ChatBacklineOptions,
     ChatRequest,
     CustomCall,
     DeveloperMessage,
@@ -67,6 +67,7 @@ _NAMES = {
 }
 _WITHIN = (
     (".image_url.url", ".image_url"),
+    (".image_url.file_id", ".file_id"),
     (".file.", "."),
     (".tool_calls[0].function.arguments", ".arguments"),
     (".function.", "."),
@@ -140,7 +141,7 @@ def as_chat(
         conversation_id=request.conversation_id,
         project_id=request.project_id,
         claude_options=request.claude_options,
-        backline=ChatBacklineOptions(
+        backline=DetachableOptions(
             on_worker_loss=request.backline.on_worker_loss,
             fallback=request.backline.fallback,
             cache=request.backline.cache,
@@ -245,8 +246,7 @@ def _media(part: InputImage | InputFile, where: str) -> ImageContent | FileConte
     if part.image_url is not None:
         return ImageContent(ImageUrl(part.image_url))
     if part.file_id is not None:
-        said = "Images cannot be named by a file's id: send 'image_url'."
-        raise ApiError(400, said, param=f"{where}.file_id", code="unsupported_value")
+        return ImageContent(ImageUrl("", file_id=part.file_id))
     param = f"{where}.image_url"
     raise ApiError(
         400, f"Missing required parameter: '{param}'.", param=param, code="missing_required_parameter"

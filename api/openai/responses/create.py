@@ -11,13 +11,16 @@ from litestar import Response as HttpResponse
 from litestar.response import Stream
 from redis.exceptions import RedisError
 
+from api.accepted import AcceptedRun
 from api.access import RUN
 from api.answering import STREAM_HEADERS, first_word, whole
 from api.backline import BacklineInfo, run_headers
 from api.choices import Choices
 from api.claude_options import ClaudeOptions
 from api.conversations import Conversations
+from api.cursor import cursor_of, last_event_id
 from api.decode import decode_body
+from api.detached import goes_on
 from api.media.load import Media
 from api.openai import policy as chat_policy
 from api.openai.chat import prepare
@@ -33,11 +36,11 @@ from api.openai.responses.items import (
 from api.openai.responses.objects import Conversation, Response
 from api.openai.responses.policy import ignored_fields
 from api.openai.responses.store import Responses, StoredResponse, response_id_of
-from api.openai.responses.story import Story, frames, of_choices, told_of
-from api.openai.responses.telling import Manner
+from api.openai.responses.story import Story, frames, of_choices, replayed, told_of
+from api.openai.responses.telling import Manner, told_whole
 from api.openai.responses.tools import chat_tools, echoed_tools
 from api.openai.responses.wire import ReasoningOptions, ResponsesRequest, TextOptions
-from api.runs import AcceptedRun, Runs
+from api.runs import Runs
 from api.working_copies import Projects
 from shared.registry import CachedRegistry
 from shared.runs import RunEvent, RunRequest
@@ -81,8 +84,9 @@ async def create_response(
         media,
         settings,
     )
+    goes_on(None, request, is_possible=bool(asked.body.background))
     if asked.body.background:
-        return await _in_background(asked, tenant, runs, responses, settings)
+        return await _in_background(request, asked, tenant, runs, responses, settings)
     return await _in_foreground(request, asked, tenant, runs, responses, settings)
 
 
@@ -131,18 +135,33 @@ def _never_anew(run: RunRequest, settings: Settings) -> RunRequest:
 
 
 async def _in_background(
-    asked: Asked, tenant: str, runs: Runs, responses: Responses, settings: Settings
+    request: Request[Any, Any, Any],
+    asked: Asked,
+    tenant: str,
+    runs: Runs,
+    responses: Responses,
+    settings: Settings,
 ) -> HttpResponse[bytes] | Stream:
     run = await runs.submit(asked.run)
     stored = _stored(asked, run)
+    known = await responses.known(tenant, stored.response.id) if run.is_repeated else None
     try:
-        await responses.open(tenant, stored)
+        if known is None:
+            await responses.open(tenant, stored)
     except BaseException:  # its id is known to nobody
-        runs.abandon(run)
+        runs.abandon([run])
         raise
+    stored = known or stored
     if asked.body.stream:
-        return follow(stored, tenant, runs, responses, settings)
-    return _answer(stored.response, run_headers(run.id, asked.run.conversation))
+        after = seen_in(request) if run.is_repeated else -1
+        return told_again(stored, tenant, runs, responses, settings, after=after)
+    return _answer(stored.response, run_headers(run.id, run.conversation))
+
+
+def seen_in(request: Request[Any, Any, Any]) -> int:
+    """The number of the last event that a client who comes back has seen, else -1; raises `ApiError` 400."""
+    seen = last_event_id(request)
+    return cursor_of(seen, "Last-Event-ID").n if seen else -1
 
 
 async def whole_response(asked: Asked, choices: Choices, tenant: str, responses: Responses) -> Response:
@@ -164,18 +183,19 @@ async def _in_foreground(
     choices = await Choices.submit(runs, [asked.run], tick_s=settings.keepalive_s)
     stored = _stored(asked, choices.first)
     story = _story(stored, tenant, responses, is_kept=asked.body.is_stored, is_whole=not asked.body.stream)
-    headers = run_headers(choices.first.id, asked.run.conversation)
+    headers = run_headers(choices.first.id, choices.first.conversation)
+    after = seen_in(request) if choices.first.is_repeated else -1
     if asked.body.stream:
         batches = of_choices(choices, await first_word(request, choices, settings))
-        content = frames(batches, story, choices.place, settings.keepalive_s)
+        content = frames(batches, story, choices.place, settings.keepalive_s, after=after)
         headers = {**STREAM_HEADERS, **headers, **choices.headers}
         return Stream(content, media_type="text/event-stream", headers=headers)
     response = await whole(request, choices, told_of(choices, story))
-    headers = run_headers(choices.first.id, asked.run.conversation, response.backline.session_id)
+    headers = run_headers(choices.first.id, choices.first.conversation, response.backline.session_id)
     return _answer(response, headers | choices.headers)
 
 
-def follow(
+def told_again(
     stored: StoredResponse,
     tenant: str,
     runs: Runs,
@@ -183,6 +203,25 @@ def follow(
     settings: Settings,
     *,
     after: int = -1,
+) -> Stream:
+    """The stream of a stored response behind event number `after`, live if it has not ended."""
+    if not stored.response.is_over:
+        return _follow(stored, tenant, runs, responses, settings, after=after)
+    _, told = told_whole(stored.response, stored.manner, stored.log, stored.ended_at)
+    headers = run_headers(stored.run.id, stored.response.backline.conversation_id or "")
+    return Stream(
+        replayed(told, after), media_type="text/event-stream", headers={**STREAM_HEADERS, **headers}
+    )
+
+
+def _follow(
+    stored: StoredResponse,
+    tenant: str,
+    runs: Runs,
+    responses: Responses,
+    settings: Settings,
+    *,
+    after: int,
 ) -> Stream:
     """The stream of a background response that has not ended, behind event number `after`."""
 
@@ -236,7 +275,7 @@ def _response(asked: Asked, run: AcceptedRun) -> Response:
     """The response before its first word, with all that it repeats of the request."""
     body = asked.body
     text, reasoning = body.text or TextOptions(), body.reasoning or ReasoningOptions()
-    conversation = asked.run.conversation
+    conversation = run.conversation
     return Response(
         id=response_id_of(run.id),
         created_at=run.created,

@@ -7,21 +7,18 @@ from contextlib import aclosing, suppress
 from typing import Annotated, Any
 
 import msgspec
+from litestar import Request, delete, get, post
 from litestar import Response as HttpResponse
-from litestar import delete, get, post
 from litestar.params import Parameter
 from litestar.response import Stream
 
 from api.access import READ, RUN
-from api.answering import STREAM_HEADERS
 from api.conversations import unknown_place
 from api.errors import ApiError
 from api.openai.pages import After, Deleted, Limit, ObjectList, Sorted, page_of
-from api.openai.responses.create import follow
+from api.openai.responses.create import seen_in, told_again
 from api.openai.responses.objects import Response
 from api.openai.responses.store import Responses, StoredResponse
-from api.openai.responses.story import replayed
-from api.openai.responses.telling import told_whole
 from api.runs import Runs
 from shared.settings import Settings
 
@@ -37,6 +34,7 @@ Streamed = Annotated[bool, Parameter(description="Stream the response's events, 
 @get("/v1/responses/{response_id:str}", tags=_TAGS, opt=READ)
 async def retrieve_response(
     response_id: str,
+    request: Request[Any, Any, Any],
     tenant: str,
     runs: Runs,
     responses: Responses,
@@ -48,11 +46,8 @@ async def retrieve_response(
     stored = await responses.find(tenant, response_id)
     if not stream:
         return _shown(stored.response)
-    after = -1 if starting_after is None else starting_after
-    if not stored.response.is_over:
-        return follow(stored, tenant, runs, responses, settings, after=after)
-    _, told = told_whole(stored.response, stored.manner, stored.log, stored.ended_at)
-    return Stream(replayed(told, after), media_type="text/event-stream", headers=STREAM_HEADERS)
+    after = seen_in(request) if starting_after is None else starting_after
+    return told_again(stored, tenant, runs, responses, settings, after=after)
 
 
 @post("/v1/responses/{response_id:str}/cancel", status_code=200, tags=_TAGS, opt=RUN)

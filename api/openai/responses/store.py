@@ -9,11 +9,12 @@ from collections.abc import Mapping, Sequence
 import msgspec
 from redis.asyncio import Redis
 
+from api.accepted import AcceptedRun
 from api.errors import ApiError
 from api.openai.responses.items import RawItem, output_items
 from api.openai.responses.objects import Response
 from api.openai.responses.telling import Manner, told_whole
-from api.runs import AcceptedRun, Runs
+from api.runs import Runs
 from api.unattended import Unattended
 from shared import redis_keys as keys
 from shared.runs import ErrorKind, RunError, RunEvent, RunFailed, RunState, TerminalEvent
@@ -78,12 +79,19 @@ class Responses:
         await self._unattended.remove(tenant, stored.run)
         return stored
 
+    async def known(self, tenant: str, response_id: str) -> StoredResponse | None:
+        """The response as it is now, if it is stored."""
+        found = await self._store.get(tenant, response_id)
+        if found is None or found.value.response.is_over:
+            return found.value if found is not None else None
+        return await self._now(tenant, found.value)
+
     async def find(self, tenant: str, response_id: str) -> StoredResponse:
         """The response as it is now; raises `ApiError` 404."""
-        found = await self._store.get(tenant, response_id) if _ID.fullmatch(response_id) else None
-        if found is None:
+        known = await self.known(tenant, response_id) if _ID.fullmatch(response_id) else None
+        if known is None:
             raise response_not_found(response_id)
-        return found.value if found.value.response.is_over else await self._now(tenant, found.value)
+        return known
 
     async def delete(self, tenant: str, stored: StoredResponse) -> None:
         """Delete a response; a run under way is stopped."""

@@ -30,7 +30,7 @@ class Refusal(msgspec.Struct, frozen=True, tag="refusal", tag_field="type"):
 
 
 class InputImage(msgspec.Struct, frozen=True, tag="input_image", tag_field="type"):
-    """An image, by data URL, URL or path; `file_id` is refused by name."""
+    """An image, by data URL, URL or path, or one that was uploaded."""
 
     image_url: str | None = None
     file_id: str | None = None

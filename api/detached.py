@@ -1,40 +1,46 @@
-"""Chat streams that go on without their client, and `GET /v1/runs/{run_id}/events`, which picks them up."""
+"""Streams that go on without their client, and `GET /v1/runs/{run_id}/events`, which picks them up."""
 
 from __future__ import annotations
 
 import time
 from collections.abc import AsyncIterator
 from contextlib import aclosing
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 import msgspec
-from litestar import get
+from litestar import Request, get
 from litestar.params import Parameter
 from litestar.response import Stream
 from redis.asyncio import Redis
 
+from api.accepted import AcceptedRun
 from api.access import READ
-from api.answering import STREAM_HEADERS, encoded, queued
-from api.backline import run_headers
+from api.answering import STREAM_HEADERS, Encoder, queued
+from api.anthropic.answer import MessageStream
+from api.anthropic.answer import Subject as MessageSubject
+from api.backline import DetachableOptions, run_headers
 from api.choices import Choices
-from api.claude_options import ClaudeOptions
+from api.cursor import BEGIN, Cursor, cursor_of, last_event_id, numbered
 from api.errors import ApiError, begun_anew, cancelled, failed
 from api.openai.answer import Subject
 from api.openai.stream import ChunkStream
-from api.openai.wire import ChatRequest
 from api.principal import Principal
 from api.run_events import run_frames
 from api.run_routes import accepted, visible_run
-from api.runs import AcceptedRun, Runs
+from api.runs import Runs
 from api.unattended import Unattended
 from shared.run_index import RunIndex
 from shared.runs import Restarted, RunCancelled, RunCompleted, RunFailed
 from shared.settings import Settings
 from shared.stored import ObjectStore
 
-_CONTINUE = "continue"
+ON_DISCONNECT = "x-backline-on-disconnect"
+_CANCEL, _CONTINUE = "cancel", "continue"
 
-EventNumber = Annotated[int, Parameter(ge=0, description="Give only what follows this event.")]
+EventId = Annotated[
+    str,
+    Parameter(max_length=20, description="Give only what follows the event of this id; as `Last-Event-ID`."),
+]
 
 EventFormat = Annotated[
     Literal["chat", "run"], Parameter(description="As a chat stream, or as what the run itself says.")
@@ -42,15 +48,24 @@ EventFormat = Annotated[
 
 
 class DetachedStream(msgspec.Struct, frozen=True):
-    """All it takes to tell a run's stream again."""
+    """All it takes to tell a run's stream again: that of a chat (`subject`), or of a `message`."""
 
     run: AcceptedRun
-    subject: Subject
-    include_usage: bool
+    subject: Subject | None = None
+    include_usage: bool = False
+    message: MessageSubject | None = None
+
+    def encoder(self) -> Encoder:
+        """What tells it, from its beginning."""
+        if self.message is not None:
+            return MessageStream(self.message)
+        if self.subject is None:
+            raise ValueError("a stream of nothing")
+        return ChunkStream(self.subject, 1, include_usage=self.include_usage)
 
 
 class DetachedStreams:
-    """A tenant's chat streams that go on without a connection.
+    """A tenant's streams that go on without a connection.
 
     Every method raises `redis.RedisError` when Redis does not answer in time.
     """
@@ -59,12 +74,11 @@ class DetachedStreams:
         self._store = ObjectStore(redis, "stream", DetachedStream, unattended.ttl_s)
         self._unattended = unattended
 
-    async def detach(self, tenant: str, choices: Choices, subject: Subject, include_usage: bool) -> None:
+    async def detach(self, tenant: str, choices: Choices, stream: DetachedStream) -> None:
         """Let the one run of `choices` go on without a connection."""
-        run = choices.first
         try:
-            await self._store.put(tenant, run.id, DetachedStream(run, subject, include_usage))
-            await self._unattended.add(tenant, run)
+            await self._store.put(tenant, stream.run.id, stream)
+            await self._unattended.add(tenant, stream.run)
         except BaseException:
             await choices.close()
             raise
@@ -76,38 +90,45 @@ class DetachedStreams:
         return found.value if found is not None else None
 
 
-def goes_on(body: ChatRequest, header: str | None, count: int) -> bool:
+def goes_on(options: DetachableOptions | None, request: Request[Any, Any, Any], *, is_possible: bool) -> bool:
     """Whether the run is to go on when its client is gone; raises `ApiError` 400 where that cannot be."""
-    given = body.backline.on_disconnect if body.backline is not None else None
+    given = options.on_disconnect if options is not None else None
+    header = request.headers.get(ON_DISCONNECT)
+    if header not in {None, _CANCEL, _CONTINUE}:
+        said = f"'{ON_DISCONNECT}' must be '{_CANCEL}' or '{_CONTINUE}'."
+        raise ApiError(400, said, param=ON_DISCONNECT, code="invalid_value")
     if _CONTINUE not in {given, header}:
         return False
-    options = body.claude_options or ClaudeOptions()
-    if not body.stream or count > 1 or options.output_format not in {None, "text"}:
+    if not is_possible:
         said = "Only the run of a stream of text with one choice can go on without its client."
-        raise ApiError(400, said, param="backline.on_disconnect", code="invalid_value")
+        param = "backline.on_disconnect" if given == _CONTINUE else ON_DISCONNECT
+        raise ApiError(400, said, param=param, code="invalid_value")
     return True
 
 
 @get("/v1/runs/{run_id:str}/events", tags=["OpenAI"], opt=READ)
 async def follow_run(
     run_id: str,
+    request: Request[Any, Any, Any],
     tenant: str,
     runs: Runs,
     detached: DetachedStreams,
     settings: Settings,
     principal: Principal,
     run_index: RunIndex,
-    after: EventNumber = 0,
+    after: EventId = "",
     format: EventFormat = "chat",  # noqa: A002 - the wire's own word
 ) -> Stream:
-    """Go on with a chat stream that was broken off, behind the event number `after`.
+    """Go on with a stream that was broken off, behind the event `after`, or that of `Last-Event-ID`.
 
     With the format `run`: follow any run, of whatever kind of request, in Backline's own words.
     """
+    seen = last_event_id(request)
+    cursor = cursor_of(after, "after") if after else cursor_of(seen, "Last-Event-ID") if seen else BEGIN
     if format == "run":
         run = accepted(await visible_run(run_id, principal, run_index))
         return Stream(
-            run_frames(runs, run, settings.keepalive_s, after),
+            run_frames(runs, run, settings.keepalive_s, cursor.n),
             media_type="text/event-stream",
             headers={**STREAM_HEADERS, **run_headers(run_id)},
         )
@@ -116,15 +137,15 @@ async def follow_run(
         said = f"There is no stream of a run with the id '{run_id[:100]}' that can be picked up."
         raise ApiError(404, said, param="run_id", code="run_not_found")
     return Stream(
-        _rest(runs, found, settings.keepalive_s, after),
+        _rest(runs, found, settings.keepalive_s, cursor),
         media_type="text/event-stream",
-        headers={**STREAM_HEADERS, **run_headers(run_id, found.subject.conversation)},
+        headers={**STREAM_HEADERS, **run_headers(run_id, found.run.conversation)},
     )
 
 
-async def _rest(runs: Runs, found: DetachedStream, keepalive_s: float, after: int) -> AsyncIterator[bytes]:
-    """What the stream says behind event number `after`; what stands before it is told to nobody."""
-    chunks = ChunkStream(found.subject, 1, include_usage=found.include_usage)
+async def _rest(runs: Runs, found: DetachedStream, keepalive_s: float, after: Cursor) -> AsyncIterator[bytes]:
+    """What the stream says behind `after`; what stands before it is told to nobody."""
+    encoder = found.encoder()
     said_at = time.monotonic()
     try:
         async with aclosing(runs.follow(found.run, tick_s=keepalive_s)) as batches:
@@ -133,25 +154,24 @@ async def _rest(runs: Runs, found: DetachedStream, keepalive_s: float, after: in
                 for logged in batch:
                     if isinstance(logged.event, Restarted):
                         raise begun_anew(found.run.id)
-                    told = encoded(chunks, 0, logged, is_numbered=True)
-                    frames += told if logged.n > after else b""
-                    frames += _end(chunks, logged.event, found.run.id)
+                    told = encoder.encode(0, logged.event) + _end(encoder, logged.event, found.run.id)
+                    frames += numbered(told, logged.n, after)
                 if not frames and time.monotonic() - said_at >= keepalive_s:
-                    frames = queued(await runs.place(found.run.id)) or chunks.pause()
+                    frames = queued(await runs.place(found.run.id)) or encoder.pause()
                 if frames:
                     said_at = time.monotonic()
                     yield frames
     except ApiError as error:
-        yield chunks.error(error)
+        yield encoder.error(error)
 
 
-def _end(chunks: ChunkStream, event: object, run_id: str) -> bytes:
+def _end(encoder: Encoder, event: object, run_id: str) -> bytes:
     """What follows the run's last event."""
     match event:
         case RunCompleted():
-            return chunks.ending([event])
+            return encoder.ending([event])
         case RunFailed(error=error):
-            return chunks.error(failed(error, run_id))
+            return encoder.error(failed(error, run_id))
         case RunCancelled():
-            return chunks.error(cancelled(event, run_id))
+            return encoder.error(cancelled(event, run_id))
     return b""
