@@ -58,6 +58,7 @@ from api.openai.conversations import (
 )
 from api.openai.files.routes import create_file, delete_file, file_content, list_files, retrieve_file
 from api.openai.responses.create import create_response
+from api.openai.responses.input_tokens import compact_response, count_input_tokens
 from api.openai.responses.routes import (
     cancel_response,
     delete_response,
@@ -139,6 +140,8 @@ ROUTES: list[ControllerRouterHandler] = [
     cancel_run,
     follow_run,
     create_response,
+    count_input_tokens,
+    compact_response,
     retrieve_response,
     delete_response,
     cancel_response,

@@ -28,10 +28,10 @@ from api.anthropic.wire import (
     UserBlock,
 )
 
-_BYTES_A_TOKEN = 3
-_FRAME = 4
+BYTES_A_TOKEN = 3
+FRAME = 4
 """Tokens around a message or a tool."""
-_WITH_TOOLS = 340
+WITH_TOOLS = 340
 """Tokens of the prompt that comes with tools, by Anthropic's documentation of tool use."""
 _PIXELS_A_TOKEN = 750
 _LONGEST_EDGE = 1568
@@ -50,13 +50,13 @@ def estimate(request: CountRequest) -> int:
     if request.system is not None:
         tally.add(request.system)
     for message in request.messages:
-        tally.tokens += _FRAME
+        tally.tokens += FRAME
         tally.add(message.content)
     for tool in tools:
-        tally.tokens += _FRAME
+        tally.tokens += FRAME
         tally.say(tool.name, tool.description)
         tally.size += len(msgspec.json.encode(tool.parameters))
-    return max(1, tally.tokens + (_WITH_TOOLS if tools else 0) + math.ceil(tally.size / _BYTES_A_TOKEN))
+    return max(1, tally.tokens + (WITH_TOOLS if tools else 0) + math.ceil(tally.size / BYTES_A_TOKEN))
 
 
 class _Tally:
@@ -81,7 +81,9 @@ class _Tally:
             case TextBlock(text=text):
                 self.say(text)
             case ImageBlock(source=source):
-                self.tokens += _image(source)
+                self.tokens += (
+                    image_tokens(source.data) if isinstance(source, Base64Source) else _MOST_FOR_IMAGE
+                )
             case DocumentBlock():
                 self._add_document(block)
             case SearchResultBlock(source=origin, title=title, content=content):
@@ -101,12 +103,17 @@ class _Tally:
             case ContentSource(content=content):
                 self.add(content)
             case Base64Source(data=data):
-                self.tokens += math.ceil(len(data) * 3 / 4 / _FILE_BYTES_A_TOKEN)
+                self.tokens += file_tokens(data)
 
 
-def _image(source: object) -> int:
+def file_tokens(data: str) -> int:
+    """The tokens of a PDF in base64."""
+    return math.ceil(len(data) * 3 / 4 / _FILE_BYTES_A_TOKEN)
+
+
+def image_tokens(data: str) -> int:
     """An image's tokens by its size in pixels; the most there are for one whose size cannot be read."""
-    size = image_size(source.data) if isinstance(source, Base64Source) else None
+    size = image_size(data)
     if size is None:
         return _MOST_FOR_IMAGE
     width, height = size

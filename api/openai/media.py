@@ -42,6 +42,9 @@ def _wanted(part: ImageContent | FileContent, where: str, tenant: str) -> tuple[
     """Where it stands, as an error names it, and what it is."""
     try:
         if isinstance(part, ImageContent):
+            if part.image_url.file_id is not None and not part.image_url.url:
+                param = f"{where}.image_url.file_id"
+                return param, WantedImage(Uploaded(tenant, part.image_url.file_id))
             param = f"{where}.image_url.url"
             return param, WantedImage(source_of_url(part.image_url.url))
         param = f"{where}.file.file_data"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from typing import Any
 
 import msgspec
@@ -64,11 +65,7 @@ async def list_completions(
     model: str | None = None,
 ) -> ObjectList[ChatCompletion]:
     """List stored completions by age; `model` and `metadata[key]` choose among them."""
-    wanted = {
-        match["key"]: value
-        for name, value in request.query_params.items()
-        if (match := _METADATA.fullmatch(name))
-    }
+    wanted = _wanted_metadata(request.query_params)
     found: list[ChatCompletion] = []
     try:
         async for stored in completions.all(tenant, after=after, order=order):
@@ -140,6 +137,18 @@ def completion_not_found(completion_id: str) -> ApiError:
     """The answer to an id that is not one of the tenant's completions."""
     said = f"There is no chat completion with the id '{completion_id[:100]}'."
     return ApiError(404, said, param="completion_id", code="completion_not_found")
+
+
+def _wanted_metadata(query: Mapping[str, str]) -> dict[str, str]:
+    """The metadata by which to choose; raises `ApiError` 400 for what only looks like it."""
+    wanted: dict[str, str] = {}
+    for name, value in query.items():
+        if match := _METADATA.fullmatch(name):
+            wanted[match["key"]] = value
+        elif name.lower().startswith(("metadata", "meta[")):
+            said = f"Invalid '{name[:100]}': to choose by metadata, write metadata[KEY]=VALUE."
+            raise ApiError(400, said, param=name[:100], code="invalid_value")
+    return wanted
 
 
 async def _find(completion_id: str, tenant: str, completions: Completions) -> StoredCompletion:

@@ -16,6 +16,7 @@ from openai import AsyncOpenAI
 from scripted_model import say
 from tests.conftest import NewStack
 from tests.support.asking import check_envelope, text_of
+from tests.support.media import png
 from tests.support.stack import Stack
 from tests.support.waiting import wait_for
 
@@ -196,6 +197,31 @@ async def test_the_model_is_given_an_uploaded_file(
     seen = stack.model.call(marker).turns[-1][1]
     (document,) = [part for part in seen if part["type"] == "document"]
     assert (document["title"], document["source"]["data"]) == ("note.md", f"{marker} in a file")
+
+
+async def test_a_response_is_asked_with_uploaded_images_and_files(
+    sdk: AsyncOpenAI, stack: Stack, http: httpx.AsyncClient, marker: str
+) -> None:
+    note = (await upload(http, f"{marker} in a file".encode(), "note.md")).json()
+    image = (await upload(http, png(), "dot.png", "vision")).json()
+    content = [
+        {"type": "input_image", "file_id": image["id"], "detail": "auto"},
+        {"type": "input_file", "file_id": note["id"]},
+        {"type": "input_text", "text": f"{marker} {say('Seen.')}"},
+    ]
+    asked: Any = [{"role": "user", "content": content}]
+    response = await sdk.responses.create(model="agent", input=asked)
+    assert response.output_text == "Seen."
+    seen = {part["type"]: part for part in stack.model.call(marker).turns[-1][1]}
+    assert seen["image"]["source"]["media_type"] == "image/png"
+    assert (seen["document"]["title"], seen["document"]["source"]["data"]) == (
+        "note.md",
+        f"{marker} in a file",
+    )
+    content[0]["file_id"] = "file-none"
+    with pytest.raises(openai.BadRequestError) as error:
+        await sdk.responses.create(model="agent", input=asked)
+    assert error.value.param == "input[0].content[0].file_id"
 
 
 async def test_a_file_for_batches_is_no_part_of_a_message(sdk: AsyncOpenAI) -> None:

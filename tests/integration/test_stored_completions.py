@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from uuid import uuid4
 
+import httpx
 import openai
 import pytest
 
 from scripted_model import say
-from tests.support.asking import ask, stream, text_of
+from tests.support.asking import ask, check_envelope, stream, text_of
 from tests.support.stack import Stack
 
 
@@ -59,3 +60,9 @@ async def test_what_was_not_to_be_stored_is_not(stack: Stack) -> None:
         answer = await ask(client, say("Forget me."))
         with pytest.raises(openai.NotFoundError):
             await client.chat.completions.retrieve(answer.id)
+
+
+@pytest.mark.parametrize("name", ["metadata", "metadata.a", "metadata[a", "metadata[]", "Metadata[a]"])
+async def test_a_misspelt_choice_by_metadata_is_refused(http: httpx.AsyncClient, name: str) -> None:
+    answer = await http.get("/v1/chat/completions", params={name: "b"})
+    check_envelope(answer, 400, "invalid_value", param=name)

@@ -230,11 +230,6 @@ def test_allowed_tools_leave_out_the_others() -> None:
             "missing_required_parameter",
             "input[0].content[0].image_url",
         ),
-        (
-            {"input": [{"role": "user", "content": [{"type": "input_image", "file_id": "f"}]}]},
-            "unsupported_value",
-            "input[0].content[0].file_id",
-        ),
         ({"input": [USER, {"role": "assistant", "content": "!"}]}, "invalid_value", "input[1]"),
         ({"input": [USER, CALL]}, "invalid_value", "input"),
         ({"input": [USER, RESULT]}, "invalid_value", "input[1].call_id"),
