@@ -18,7 +18,11 @@ from tests.compat.reduce import load
 _SLIPS = {("/paths/~1chat~1completions~1{completion_id}~1messages/get", "role")}
 """The document allows a stored message no role but the assistant's; its own example is a user's."""
 _ERROR = "/components/schemas/ErrorResponse"
+_KINDS = {"choices", "object", "type"}
+"""What has one of them is no error, even if it tells of one."""
 _ANTHROPIC = "/v1/messages"
+_RESPONSES = "/v1/responses"
+_LAST = {"response.completed", "response.incomplete", "response.failed"}
 _ANTHROPIC_ANSWERS: dict[str, TypeAdapter[Any]] = {
     _ANTHROPIC: TypeAdapter(Message),
     f"{_ANTHROPIC}/count_tokens": TypeAdapter(MessageTokensCount),
@@ -40,8 +44,11 @@ def frames(exchange: Exchange) -> list[Any]:
     """The JSON of a stream's frames; a stream that ended by itself must say how: `[DONE]` or an error."""
     *whole, rest = exchange.answer.decode().split("\n\n")
     data = [line.removeprefix("data: ") for frame in whole for line in _data_lines(frame)]
-    if exchange.path.startswith(_ANTHROPIC):
-        return [msgspec.json.decode(line) for line in data]
+    if exchange.path.startswith((_ANTHROPIC, _RESPONSES)):
+        events = [msgspec.json.decode(line) for line in data]
+        if exchange.is_whole and exchange.path.startswith(_RESPONSES):
+            assert events[-1]["type"] in _LAST, f"the stream ends with {events[-1]}"
+        return events
     is_done = bool(data) and data[-1] == "[DONE]"
     decoded = [msgspec.json.decode(line) for line in (data[:-1] if is_done else data)]
     if exchange.is_whole:
@@ -67,7 +74,7 @@ def _check_openai(exchange: Exchange) -> None:
     elif place := _place(exchange, kind):
         bodies = frames(exchange) if kind == "text/event-stream" else [exchange.json()]
         for body in bodies if exchange.is_whole or kind == "text/event-stream" else ():
-            _conforms(_ERROR if "error" in body and "choices" not in body else place, body, exchange)
+            _conforms(_ERROR if "error" in body and not _KINDS & set(body) else place, body, exchange)
 
 
 def _place(exchange: Exchange, kind: str) -> str | None:
@@ -77,13 +84,20 @@ def _place(exchange: Exchange, kind: str) -> str | None:
         # A model's name may hold a slash: agent/model.
         pattern = pattern.replace("/models/[^/]+", "/models/.+")
         if re.fullmatch(f"/v1{pattern}", exchange.path) and exchange.method.lower() in item:
-            answers = item[exchange.method.lower()]["responses"]["200"]["content"]
+            answers = item[exchange.method.lower()]["responses"]["200"].get("content", {})
             if kind not in answers:
-                # The document has none for streamed legacy completions, whose pieces end for no reason yet.
-                assert path == "/completions", f"{exchange.path} answers {kind}"
-                return None
+                return _elsewhere(path, kind)
             step, kind = path.replace("~", "~0").replace("/", "~1"), kind.replace("/", "~1")
             return f"/paths/{step}/{exchange.method.lower()}/responses/200/content/{kind}/schema"
+    return None
+
+
+def _elsewhere(path: str, kind: str) -> str | None:
+    """Where the schema of an answer stands of which the document says nothing at the path itself."""
+    if path == "/responses/{response_id}" and kind == "text/event-stream":
+        return "/paths/~1responses/post/responses/200/content/text~1event-stream/schema"
+    # A deleted response has none; nor have streamed legacy completions, whose pieces end for no reason yet.
+    assert path in {"/completions", "/responses/{response_id}"}, f"{path} answers {kind}"
     return None
 
 

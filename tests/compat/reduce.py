@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 REDUCED = Path(__file__).with_name("openai-openapi.json.gz")
-_SERVED = re.compile(r"/(chat/completions|completions|models|conversations)(/[^?]*)?")
+_SERVED = re.compile(r"/(chat/completions|completions|models|conversations|responses)(/[^?]*)?")
 _METHODS = {"get", "post", "delete"}
 _PROSE = {"description", "example", "examples", "externalDocs", "summary", "tags", "title", "deprecated"}
 _NAMES = {"properties", "schemas", "patternProperties", "responses", "parameters"}
@@ -40,7 +40,15 @@ def reduce(document: dict[str, Any]) -> dict[str, Any]:
         if name not in kept:
             kept[name] = _without_prose(document["components"][section][name])
             waiting += _references(kept[name])
+    _allow_null(reduced["components"]["schemas"])
     return reduced
+
+
+def _allow_null(schemas: dict[str, Any]) -> None:
+    """Let a response have no user and no usage (yet): so do all examples in the document itself."""
+    schemas["ResponseUsage"] = {"anyOf": [schemas["ResponseUsage"], {"type": "null"}]}
+    properties = schemas["ModelResponseProperties"]["properties"]
+    properties["user"] = {"anyOf": [properties["user"], {"type": "null"}]}
 
 
 def _references(node: object) -> Iterator[str]:
