@@ -133,7 +133,7 @@ async def test_messages_are_picked_up_too(http: httpx.AsyncClient, stack: Stack)
 async def test_an_unknown_word_in_the_header_is_refused(http: httpx.AsyncClient, path: str) -> None:
     asked = body(say("No."), stream=True, max_tokens=9) | {"input": "No."}
     asked |= {"prompt": "No."} if path == "/v1/completions" else {}
-    answer = await http.post(path, json=asked, headers={"x-backline-on-disconnect": "contine"})
+    answer = await http.post(path, json=asked, headers={"x-backline-on-disconnect": "stay"})
     assert answer.status_code == 400
     assert "x-backline-on-disconnect" in answer.text
 
