@@ -95,6 +95,16 @@ async def admitted(connection: ASGIConnection[Any, Any, Any, Any], handler: Base
     connection.state.principal = await access.admit(connection, need)
 
 
+async def is_known(connection: ASGIConnection[Any, Any, Any, Any]) -> bool:
+    """Whether a key is needed for nothing, or a good one was sent; for routes that are open."""
+    access = cast("Access", connection.app.state.access)
+    try:
+        await access.admit(connection, "any")
+    except ApiError:
+        return False
+    return True
+
+
 def principal_in(state: Any) -> Principal:
     """The principal that the guard has let in."""
     return cast("Principal", state.principal)

@@ -18,7 +18,7 @@ from shared.settings import Settings
 
 _T = TypeVar("_T")
 STREAM_HEADERS = {
-    "cache-control": "no-cache, no-transform",
+    "cache-control": "no-cache, no-store, no-transform",
     "x-accel-buffering": "no",  # nginx would gather tokens
 }
 

@@ -79,6 +79,7 @@ from api.rates import add_rate_headers
 from api.repeats import add_replay_header
 from api.run_routes import cancel_run, list_runs, retrieve_run
 from api.runs import Runs
+from api.safe_headers import cors_of
 from api.sessions import create_session, delete_session, list_sessions, retrieve_session, session_stats
 from api.unattended import Unattended
 from api.usage import all_stats, list_usage, overall, own_stats, reset_key
@@ -304,6 +305,7 @@ def create_app(settings: Settings, drain: Drain) -> Litestar:
             Exception: _bug,
         },
         request_max_body_size=settings.max_body_bytes,
+        cors_config=cors_of(settings),
         openapi_config=openapi_config(),
         guards=[admitted],
         before_send=[add_rate_headers, add_replay_header],

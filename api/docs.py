@@ -8,6 +8,7 @@ from typing import Any
 
 import msgspec
 from litestar import MediaType, Request, Response, Router, get
+from litestar.datastructures import CacheControlHeader
 from litestar.openapi import OpenAPIConfig
 from litestar.openapi.plugins import JsonRenderPlugin
 from litestar.openapi.spec import Components, SecurityScheme
@@ -41,9 +42,9 @@ from shared.keys import Grant
 _STATIC = Path(__file__).parent / "static"
 _PAGE_HEADERS = {
     "content-security-policy": (
-        "default-src 'self'; style-src 'self' 'unsafe-inline'; img-src 'self' data:; frame-ancestors 'none'"
+        "default-src 'self'; style-src 'self' 'unsafe-inline'; img-src 'self' data:; frame-ancestors 'none';"
+        " base-uri 'none'; form-action 'none'"
     ),
-    "x-content-type-options": "nosniff",
 }
 _REF = "#/components/schemas/{name}"
 _CHAT, _COMPLETIONS = "/v1/chat/completions", "/v1/completions"
@@ -75,7 +76,11 @@ _ANSWERS: dict[str, tuple[type[msgspec.Struct], Any]] = {
 """What comes of a POST that runs an agent: whole, and each event of a stream."""
 
 static_files = create_static_files_router(
-    path="/docs/static", directories=[_STATIC / "swagger-ui"], include_in_schema=False, opt=OPEN
+    path="/docs/static",
+    directories=[_STATIC / "swagger-ui"],
+    include_in_schema=False,
+    opt=OPEN,
+    cache_control=CacheControlHeader(public=True, max_age=3600),
 )
 
 

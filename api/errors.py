@@ -71,6 +71,7 @@ _ANSWERS: dict[ErrorKind, _Answer] = {
     ErrorKind.UPSTREAM_ERROR: _Answer(502, "server_error", "upstream_error"),
     ErrorKind.CONTEXT_TOO_LONG: _Answer(400, "invalid_request_error", "context_length_exceeded"),
     ErrorKind.MAX_TURNS: _Answer(500, "server_error", "max_turns"),
+    ErrorKind.MAX_BUDGET: _Answer(400, "invalid_request_error", "max_budget_usd"),
     ErrorKind.QUEUE_TIMEOUT: _Answer(503, "service_unavailable_error", "queue_timeout"),
     ErrorKind.RUN_TIMEOUT: _Answer(504, "server_error", "run_timeout"),
     ErrorKind.SILENT: _Answer(504, "server_error", "agent_silent"),

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from importlib.metadata import version
+from typing import Any
 
 import msgspec
-from litestar import Response, get
+from litestar import Request, Response, get
 from redis.exceptions import RedisError
 
-from api.access import OPEN
+from api.access import OPEN, is_known
 from shared.registry import CachedRegistry
 
 
@@ -27,7 +28,10 @@ class Health(msgspec.Struct, frozen=True):
 
 
 class Readiness(msgspec.Struct, frozen=True):
-    """The answer to `GET /ready`; `reason` says what is missing."""
+    """The answer to `GET /ready`; `reason` says what is missing.
+
+    Where keys are asked for, who brings none is told no more than the number of workers.
+    """
 
     status: str
     reason: str | None = None
@@ -45,16 +49,21 @@ async def health() -> Health:
 
 
 @get("/ready", tags=["Health"], opt=OPEN)
-async def ready(registry: CachedRegistry, drain: Drain) -> Response[Readiness]:
+async def ready(
+    request: Request[Any, Any, Any], registry: CachedRegistry, drain: Drain
+) -> Response[Readiness]:
     """Answer 200 when Redis answers and a live worker serves an agent, else 503 with the reason."""
     if drain.has_begun:
         return _not_ready("This replica is stopping.")
     try:
         known = await registry.look(fresh=True)
+        may_look = await is_known(request)
     except (RedisError, OSError):
         return _not_ready("Redis does not answer.")
     if not known.served:
         return _not_ready("No live worker serves an agent.")
+    if not may_look:
+        return Response(Readiness(status="ready", workers=len(known.workers)))
     return Response(
         Readiness(
             status="ready",

@@ -10,9 +10,9 @@ import uvicorn
 
 from api.app import create_app
 from api.exposure import OpenToAllError, require_keys
+from api.front import fronted
 from api.health import Drain
-from api.origin import without_foreign_pages
-from api.request_ids import with_request_id
+from api.patience import patient_for
 from shared.key_import import KeyImportError
 from shared.settings import Settings
 from shared.telemetry import configure_logs
@@ -39,11 +39,11 @@ def serve(settings: Settings) -> None:
     except (KeyImportError, OpenToAllError) as error:
         raise ApiStartError(str(error)) from error
     config = uvicorn.Config(
-        with_request_id(without_foreign_pages(app, settings)),
+        fronted(app, settings),
         host=settings.host,
         port=settings.port,
         loop="uvloop",
-        http="httptools",
+        http=patient_for(settings.receive_timeout_s),
         lifespan="on",
         log_config=None,
         access_log=False,

@@ -19,6 +19,7 @@ class TurnsBuilder:
 
     def __init__(self) -> None:
         self.calls: set[str] = set()
+        self._answered: set[str] = set()
         self._roles: list[Role] = []
         self._parts: list[list[Part]] = []
 
@@ -31,10 +32,16 @@ class TurnsBuilder:
             self._roles.append(role)
             self._parts.append([])
             if role == "assistant":
-                self.calls = set()
+                self.calls, self._answered = set(), set()
         self._parts[-1] += added
         if role == "assistant":
             self.calls.update(part.id for part in added if isinstance(part, ToolUsePart))
+
+    def take_result(self, call: str) -> bool:
+        """Note that a call of the newest assistant turn is answered; false if it was before."""
+        is_first = call not in self._answered
+        self._answered.add(call)
+        return is_first
 
     def turns(self) -> list[Turn]:
         """All turns so far; neighbours have different roles, and the first is the user's."""

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import http.client
-import json
 from typing import NamedTuple
 from urllib.parse import urlsplit
 
@@ -38,15 +37,6 @@ async def check_redis(url: str) -> None:
 async def get(url: str) -> Answer:
     """GET `url` of a server on this machine, within 2 s; never raises for what the server does."""
     return await asyncio.to_thread(_get, url)
-
-
-async def models(url: str) -> list[str]:
-    """Return the agents that the API at `url` serves; no key is needed to ask for them."""
-    answer = await get(f"{url}/ready")
-    try:
-        return [str(name) for name in json.loads(answer.body)["agents"]]
-    except (ValueError, KeyError, TypeError):
-        return []
 
 
 async def needs_key(url: str) -> bool:

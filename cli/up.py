@@ -117,7 +117,8 @@ async def _start(mates: Crew, settings: Settings, environ: Mapping[str, str], *,
         await mates.start(msgspec.structs.replace(launch, pass_fds=(*launch.pass_fds, *hold)))
     url = base_url(settings.host, settings.port)
     await _until_ready(mates, url)
-    print_banner(url, await probe.models(url), demo=demo, needs_key=await probe.needs_key(url))
+    served = [agent.name for agent in parse_agents(settings.agents)]
+    print_banner(url, served, demo=demo, needs_key=await probe.needs_key(url))
 
 
 async def _start_redis(mates: Crew, settings: Settings) -> tuple[Settings, tuple[int, ...]]:

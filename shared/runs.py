@@ -240,6 +240,7 @@ class ErrorKind(StrEnum):
     UPSTREAM_ERROR = "upstream_error"
     CONTEXT_TOO_LONG = "context_too_long"
     MAX_TURNS = "max_turns"
+    MAX_BUDGET = "max_budget_usd"
     QUEUE_TIMEOUT = "queue_timeout"
     RUN_TIMEOUT = "run_timeout"
     SILENT = "silent"

@@ -30,7 +30,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     port: Port = 9000
     allowed_hosts: tuple[str, ...] = ()
     """Names, beside loopback's, that the API answers to; unset and not on loopback: any."""
-    allowed_origins: tuple[str, ...] = ()
+    allowed_origins: tuple[Annotated[str, Meta(pattern=r"^https?://[^\s/?#@*]+$")], ...] = ()
     """Origins of web pages that may ask, such as `https://chat.example`; the API's own always may."""
     agents: tuple[str, ...] = ()
     """Agent directories this host's worker serves, each `DIR` or `NAME=DIR`."""
@@ -92,6 +92,8 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     """The CLI must answer its first request within this time."""
     idle_timeout_s: Seconds = 300.0
     """A run that says nothing for this long is ended."""
+    max_turns: Count = 250
+    """Model calls a run may make; a request may choose fewer."""
 
     on_worker_loss: Literal["resume", "fail", "rerun"] = "resume"
     """What becomes of a turn that had shown something when its worker was lost."""
@@ -162,6 +164,8 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     """How long is waited before each further try of a delivery; then it is given up."""
     max_webhooks: Count = 10
     """Webhook endpoints a tenant may have."""
+    receive_timeout_s: Seconds = 30.0
+    """A client may take this long to send a request's head, and its body; for that a second more per KiB."""
     drain_timeout_s: Seconds = 30.0
     """How long a stopping process lets its runs or streams finish."""
 

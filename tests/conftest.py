@@ -51,6 +51,13 @@ def hasty(model: Model) -> Iterator[Stack]:
         yield stack
 
 
+@pytest.fixture(scope="session")
+def guarded(model: Model) -> Iterator[Stack]:
+    """Keys are asked for, and the logs say all that they may; tests bring keys of their own."""
+    with running_stack(model, slots=8, auth="on", keys_in_requests="true", log_level="debug") as stack:
+        yield stack
+
+
 @pytest.fixture
 def new_stack(model: Model) -> Iterator[NewStack]:
     """Starts stacks that end, leak check included, with the test."""

@@ -161,6 +161,9 @@ def _add_user(
         if not is_known and result.tool_use_id not in built.calls:
             said = f"'{place}.tool_use_id': no 'tool_use' block of the message before has this id."
             raise ApiError(400, said, param=f"{place}.tool_use_id", code="invalid_value")
+        if not built.take_result(result.tool_use_id):
+            said = f"'{place}.tool_use_id': each 'tool_use' must have a single result; this id has several."
+            raise ApiError(400, said, param=f"{place}.tool_use_id", code="invalid_value")
         results.append(result)
         shown += beside
     built.add("user", [*results, *shown])

@@ -225,6 +225,9 @@ def _add_result(built: TurnsBuilder, result: ToolResultPart, where: str, *, is_k
     if not is_known and result.tool_use_id not in built.calls:
         said = f"Invalid '{where}.tool_call_id': no assistant message before it made the call."
         raise ApiError(400, said, param=f"{where}.tool_call_id", code="invalid_value")
+    if not built.take_result(result.tool_use_id):
+        said = f"Duplicate value for '{where}.tool_call_id': a message before it has the call's result."
+        raise ApiError(400, said, param=f"{where}.tool_call_id", code="invalid_value")
     built.add("user", (result,))
 
 

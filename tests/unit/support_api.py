@@ -15,7 +15,7 @@ from redis.asyncio import Redis
 
 from api.app import create_app
 from api.health import Drain
-from api.request_ids import with_request_id
+from api.front import fronted
 from shared.registry import AgentRecord, RegistryStore, WorkerRecord
 from shared.settings import Settings
 
@@ -26,15 +26,19 @@ def make_app(url: str, **settings: Any) -> Litestar:
     """An API for the Valkey at `url`; settings are those of `shared.settings`."""
     with warnings.catch_warnings():  # Litestar 3 will want dependencies marked
         warnings.simplefilter("ignore", LitestarDeprecationWarning)
-        return create_app(Settings(redis_url=url, **{"data_dir": Path("/nonexistent"), **settings}), Drain())
+        return create_app(settings_of(url, **settings), Drain())
+
+
+def settings_of(url: str, **settings: Any) -> Settings:
+    return Settings(redis_url=url, **{"data_dir": Path("/nonexistent"), **settings})
 
 
 @asynccontextmanager
 async def serving(url: str, **settings: Any) -> AsyncIterator[httpx.AsyncClient]:
     """The same, asked without a network."""
     app = make_app(url, **settings)
-    transport = httpx.ASGITransport(with_request_id(app))  # type: ignore[arg-type]
-    async with app.lifespan(), httpx.AsyncClient(transport=transport, base_url="http://test") as client:
+    transport = httpx.ASGITransport(fronted(app, settings_of(url, **settings)))  # type: ignore[arg-type]
+    async with app.lifespan(), httpx.AsyncClient(transport=transport, base_url="http://127.0.0.1") as client:
         yield client
 
 

@@ -119,8 +119,8 @@ def test_what_is_inside_comes_after_what_holds_it() -> None:
     assert in_order(mounts) == [Mount(Path("/a")), Mount(Path("/a/b")), Mount(Path("/a/b/c"))]
 
 
-def test_empty_set_up_goes_when_nobody_needs_it(agent: Agent) -> None:
-    one, two = Placeholders(), Placeholders()
+def test_empty_set_up_goes_when_nobody_needs_it(agent: Agent, tmp_path: Path) -> None:
+    one, two = Placeholders(tmp_path / "records"), Placeholders(tmp_path / "records")
     one.make(agent.directory)
     assert {place.name for place in agent.directory.iterdir()} == {
         *("CLAUDE.md", "CLAUDE.local.md", ".mcp.json", ".claude")
@@ -129,13 +129,44 @@ def test_empty_set_up_goes_when_nobody_needs_it(agent: Agent) -> None:
     one.remove()
     assert (agent.directory / ".mcp.json").exists(), "another worker's processes rely on it"
     two.remove()
-    third = Placeholders()
-    (agent.directory / ".mcp.json").unlink()
+    assert {place.name for place in agent.directory.iterdir()} == {"CLAUDE.md", ".claude"}
+    third = Placeholders(tmp_path / "records")
     third.make(agent.directory)
     (agent.directory / ".mcp.json").write_text('{"mcpServers": {"mine": {}}}')
     third.remove()
     assert "mine" in (agent.directory / ".mcp.json").read_text(), "the operator has filled it"
     assert (agent.directory / "CLAUDE.md").read_text() == "An agent."
+    assert not list((tmp_path / "records").iterdir())
+
+
+_MAKE = """
+import sys, time
+from pathlib import Path
+from worker.sandbox.placeholders import Placeholders
+kept = Placeholders(Path(sys.argv[1]))
+kept.make(Path(sys.argv[2]))
+print("made", flush=True)
+time.sleep(60)
+"""
+
+
+def test_what_a_killed_worker_left_goes_with_the_next_start(agent: Agent, tmp_path: Path) -> None:
+    (agent.directory / ".claude").rmdir()
+    (agent.directory / ".git").mkdir()
+    argv = [sys.executable, "-c", _MAKE, str(tmp_path / "data/sandbox/placeholders"), str(agent.directory)]
+    with subprocess.Popen(argv, stdout=subprocess.PIPE) as worker:
+        assert worker.stdout is not None
+        assert worker.stdout.readline() == b"made\n"
+        assert (agent.directory / ".git/hooks").is_dir()
+        box = Bubblewrap("bwrap", Settings(data_dir=tmp_path / "data"), (agent,), has_own_user=True)
+        box.prepare()
+        assert (agent.directory / ".claude").is_dir(), "it lives, and relies on it"
+        (agent.directory / "CLAUDE.local.md").write_text("The operator's own.")
+        worker.kill()
+    box.prepare()
+    assert {place.name for place in agent.directory.iterdir()} == {"CLAUDE.md", "CLAUDE.local.md", ".git"}
+    assert not list((agent.directory / ".git").iterdir())
+    assert not list((tmp_path / "data/sandbox/placeholders").iterdir())
 
 
 @needs_sandbox

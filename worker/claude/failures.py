@@ -62,6 +62,8 @@ def error_of(result: Result) -> RunError:
         )
     if result.subtype == "error_max_turns":
         return RunError(ErrorKind.MAX_TURNS, "The agent took as many turns as it may.")
+    if result.subtype == "error_max_budget_usd":
+        return RunError(ErrorKind.MAX_BUDGET, "The agent has spent what the request lets it spend.")
     if result.api_error_status is not None or result.terminal_reason == "api_error":
         return ApiFailure(result.api_error_status, said).error
     return RunError(

@@ -170,7 +170,9 @@ class Launcher:
             # A conversation that is kept on disk has the path of every image told to the model (CLI 2.1).
             "--session-mirror" if is_mirrored else "--no-session-persistence",
         ]
-        argv += _flags(options)
+        argv += _flags(options, self._settings)
+        if options.mcp_config is not None:
+            argv.append(f"--mcp-config={_in_file(scratch, options.mcp_config)}")
         if model is not None:
             argv.append(f"--model={model}")
         if transcript is not None:
@@ -200,21 +202,24 @@ class Launcher:
         }
 
 
-def _flags(options: LaunchOptions) -> list[str]:
+def _in_file(scratch: Path, mcp_config: str) -> Path:
+    """Where the CLI reads servers with their secrets: a command line is every user's of the host to read."""
+    place = scratch / "mcp.json"
+    place.touch(mode=0o600)
+    place.write_text(mcp_config)
+    return place
+
+
+def _flags(options: LaunchOptions, settings: Settings) -> list[str]:
     """The CLI's flags for what a request asks of the launch (CLI 2.1); each is one word of the command."""
     flags: list[str] = []
     if options.tools is not None:
         flags.append(f"--tools={','.join(options.tools)}")
     if options.disallowed_tools:
         flags.append(f"--disallowedTools={','.join(options.disallowed_tools)}")
-    if options.max_turns is not None:
-        flags.append(f"--max-turns={options.max_turns}")
+    flags.append(f"--max-turns={min(options.max_turns or settings.max_turns, settings.max_turns)}")
     if options.max_budget_usd is not None:
         flags.append(f"--max-budget-usd={options.max_budget_usd}")
-    if options.agents is not None:
-        flags.append(f"--agents={options.agents}")
-    if options.mcp_config is not None:
-        flags.append(f"--mcp-config={options.mcp_config}")
     if options.is_mcp_strict or options.tools == ():
         flags.append("--strict-mcp-config")
     return [*flags, *(f"--add-dir={os.path.realpath(place)}" for place in options.add_dirs)]

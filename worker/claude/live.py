@@ -102,6 +102,8 @@ class LiveProcess:
         self.tools = ClientTools.of(request)
         initialize: dict[str, object] = {"subtype": "initialize", "hooks": None, **self.tools.initialize}
         system = [text for text in (request.system, self.tools.overflow) if text]
+        if self.launch.options.agents is not None:
+            initialize["agents"] = msgspec.json.decode(self.launch.options.agents)
         if system:
             initialize["appendSystemPrompt"] = "\n\n".join(system)
         await self._process.request(initialize, timeout_s=timeout_s)

@@ -50,7 +50,7 @@ class Bubblewrap:
         self._has_own_user = has_own_user
         self._data_dir = Path(os.path.realpath(settings.data_dir))
         self._hidden = (self._data_dir, *(agent.directory for agent in agents))
-        self._placeholders = Placeholders()
+        self._placeholders = Placeholders(self._data_dir / "sandbox/placeholders")
 
     def enclose(self, launch: Launch, login: Path | None, *, is_project: bool) -> Launch:
         """The same launch inside; raises `SandboxError` or `OSError`.
@@ -124,7 +124,8 @@ class Bubblewrap:
         return [*words, *_account(accounts, "passwd"), *_account(accounts, "group")]
 
     def prepare(self) -> None:
-        """Write what every launch uses; raises `OSError`."""
+        """Write what every launch uses, and remove what killed workers left; raises `OSError`."""
+        self._placeholders.sweep()
         uid, gid = _ids()
         place = self._data_dir / "sandbox"
         place.mkdir(parents=True, exist_ok=True, mode=0o700)
