@@ -53,7 +53,6 @@ class _Patient(HttpToolsProtocol):
 
     def on_message_begin(self) -> None:
         super().on_message_begin()
-        self._is_in_head, self._head_bytes = True, 0
         if self._wait is None:  # the first one's time began with its connection
             self._expect()
 
@@ -68,6 +67,7 @@ class _Patient(HttpToolsProtocol):
 
     def on_message_complete(self) -> None:
         self._forget()
+        self._is_in_head, self._head_bytes = True, 0  # of the next request
         super().on_message_complete()
 
     def _expect(self) -> None:

@@ -6,8 +6,7 @@ import asyncio
 import json
 import socket
 import subprocess
-import zlib
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from typing import Any
 
@@ -20,6 +19,7 @@ from shared.redis import connect
 from tests.conftest import NewStack
 from tests.support.asking import PATH, ask, body, stream
 from tests.support.processes import BACKLINE, Server
+from tests.support.redis_dump import redis_dump
 from tests.support.stack import Stack, clean_environ
 from tests.support.waiting import wait_for
 from tests.unit.support_api import announce
@@ -126,32 +126,8 @@ async def test_a_key_is_in_no_log_and_nowhere_in_redis(new_stack: NewStack, entr
         assert answer.status_code == (401 if entry == "wrong" else 200), answer.text
     logs = "".join(path.read_text(errors="replace") for path in stack.root.glob("*.log"))
     assert "request" in logs
-    for each in (logs, answer.text, dump(stack)):
+    for each in (logs, answer.text, "".join(redis_dump(stack).values())):
         assert sent[10:40] not in each
-
-
-def dump(stack: Stack) -> str:
-    """All that Redis holds, as text; what is compressed is opened."""
-    with stack.redis_client() as connected:
-        client: Any = connected
-        read: dict[bytes, Callable[[bytes], Any]] = {
-            b"string": lambda name: [client.get(name)],
-            b"hash": lambda name: [*client.hkeys(name), *client.hvals(name)],
-            b"list": lambda name: client.lrange(name, 0, -1),
-            b"set": client.smembers,
-            b"zset": lambda name: client.zrange(name, 0, -1),
-            b"stream": lambda name: [repr(client.xrange(name)).encode()],
-        }
-        found: list[bytes] = []
-        for name in client.scan_iter():
-            found += [name, *read[client.type(name)](name)]
-    return "".join(opened(part) for part in found)
-
-
-def opened(data: bytes) -> str:
-    with suppress(zlib.error):
-        data = zlib.decompress(data)
-    return data.decode("latin-1")
 
 
 @contextmanager

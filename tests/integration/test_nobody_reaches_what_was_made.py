@@ -91,6 +91,7 @@ BODIES = {
     "POST /v1/conversations/{conversation_id}": {"metadata": {}},
     "POST /v1/conversations/{conversation_id}/items": ITEMS,
 }
+GO_ON: Any = {"backline": {"on_disconnect": "continue"}}
 SETTLED = {"POST /v1/batches/{batch_id}/cancel", "POST /v1/responses/{response_id}/cancel"}
 """Too late for what is done: its owner is told so, which nobody else is."""
 
@@ -129,6 +130,7 @@ def new_world(stack: Stack) -> World:
         conversation = post("/v1/conversations", ITEMS)["id"]
         items = answered(http.get(f"/v1/conversations/{conversation}/items"))["data"]
         chat = post(PATH, body(say("Kept."), store=True, metadata={"of": "owner"}))
+        stream = http.post(PATH, json=body(say("Kept."), stream=True, **GO_ON))
         response = post("/v1/responses", {"model": "agent", "input": str(say("Kept."))})
         project = post("/v1/projects", {"agent": "agent", "name": "owners"})["id"]
         wait_for(lambda: answered(http.get(f"/v1/projects/{project}"))["state"] == "ready", 20, "a copy")
@@ -138,7 +140,7 @@ def new_world(stack: Stack) -> World:
         "conversation_id": conversation,
         "item_id": items[0]["id"],
         "completion_id": chat["id"],
-        "run_id": chat["backline"]["run_id"],
+        "run_id": stream.headers["x-backline-run-id"],
         "session_id": chat["backline"]["session_id"],
         "response_id": response["id"],
         "project_id": project,

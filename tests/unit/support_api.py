@@ -14,8 +14,8 @@ from litestar.exceptions import LitestarDeprecationWarning
 from redis.asyncio import Redis
 
 from api.app import create_app
-from api.health import Drain
 from api.front import fronted
+from api.health import Drain
 from shared.registry import AgentRecord, RegistryStore, WorkerRecord
 from shared.settings import Settings
 

@@ -1,4 +1,4 @@
-"""What a browser may do with our answers: not run, frame or keep them; and which pages may read them at all."""
+"""What a browser may do with our answers: not run, frame or keep them; and which pages may read them."""
 
 from __future__ import annotations
 
