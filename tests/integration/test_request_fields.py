@@ -12,7 +12,7 @@ import pytest
 
 from scripted_model import call, say, script, text, think, use_tool
 from tests.conftest import NewStack
-from tests.support.asking import PATH, ask, body, stream
+from tests.support.asking import PATH, ask, body, check_envelope, stream
 from tests.support.stack import Stack
 from tests.support.waiting import wait_for
 
@@ -131,6 +131,37 @@ async def test_a_turn_can_be_bounded(stack: Stack) -> None:
     async with stack.http() as http:
         answer = await http.post(PATH, json=body(plan, claude_options={"max_turns": 1}))
     assert answer.json()["error"]["code"] == "max_turns"
+
+
+async def test_a_model_that_never_ends_is_bounded_by_the_operator(new_stack: NewStack, marker: str) -> None:
+    """A request may choose less, and no more; the bound is a turn's, not its process's."""
+    stack = new_stack(max_turns=3, max_live=4, slots=2)
+    lost = script(*(call(use_tool("NoSuchTool", {"n": number})) for number in range(9)))
+    short = script(call(use_tool("Bash", {"command": "true"})), call(text("Done.")))
+    async with stack.http() as http:
+        for fields in ({}, {"claude_options": {"max_turns": 1000}}):
+            answer = await http.post(PATH, json=body(marker, lost, **fields))
+            assert (answer.status_code, answer.json()["error"]["code"]) == (500, "max_turns")
+        assert len(stack.model.calls(marker)) == 6
+        made = (await http.post("/v1/conversations", json={})).json()["id"]
+        for _ in range(3):
+            answer = await http.post(PATH, json=body(short, conversation_id=made))
+            assert answer.status_code == 200, answer.text
+
+
+async def test_a_budget_that_is_spent_is_told_as_such(stack: Stack) -> None:
+    plan = script(call(use_tool("Bash", {"command": "true"})), call(text("Done.")))
+    async with stack.http() as http:
+        answer = await http.post(PATH, json=body(plan, claude_options={"max_budget_usd": 0.000001}))
+    check_envelope(answer, 400, "max_budget_usd")
+    assert answer.headers["x-should-retry"] == "false"
+
+
+async def test_a_sub_agent_of_the_request_is_there(stack: Stack, marker: str) -> None:
+    helper = {"description": f"helps-{marker}", "prompt": "Help."}
+    async with stack.http() as http:
+        await http.post(PATH, json=body(marker, say("Ok."), claude_options={"agents": {"helper": helper}}))
+    assert f"helps-{marker}" in stack.model.call(marker).everything
 
 
 @pytest.mark.parametrize(

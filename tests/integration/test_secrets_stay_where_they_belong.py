@@ -163,7 +163,7 @@ def errors(canary: str, answer: Script) -> Iterator[tuple[str, Any]]:
     yield PATH, body(canary, answer, temperature=canary)
     yield PATH, {**body(canary), "model": canary}
     yield PATH, {"model": "agent", "messages": [{"role": canary, "content": canary}]}
-    yield PATH, body(canary, script(fail(400, canary)))
+    yield PATH, body(canary, script(fail(400, message=canary)))
     yield PATH, body(canary, claude_options={"session_id": canary})
     yield "/v1/messages", body(canary, max_tokens=canary)
     yield "/v1/responses", {"model": "agent", "input": [{"type": canary}], "previous_response_id": canary}

@@ -191,6 +191,11 @@ def test_a_body_that_is_no_json_object_is_refused(raw: bytes, code: str) -> None
             "response_format.json_schema.schema",
             "invalid_json_schema",
         ),
+        (
+            {"messages": [user("x"), assistant(tool_calls=[call("t1")]), tool("t1"), tool("t1", "other")]},
+            "messages[3].tool_call_id",
+            "invalid_value",
+        ),
         ({"reasoning_effort": "huge"}, "reasoning_effort", "invalid_value"),
         ({"stop": ["a"] * 5}, "stop", "invalid_value"),
         ({"max_tokens": 0}, "max_tokens", "invalid_value"),

@@ -327,6 +327,7 @@ def test_other_ends_of_a_message(reason: str, finish: str) -> None:
         ({"terminal_reason": "prompt_too_long", "result": None}, ErrorKind.CONTEXT_TOO_LONG),
         ({"terminal_reason": None, "result": "Prompt is too long."}, ErrorKind.CONTEXT_TOO_LONG),
         ({"subtype": "error_max_turns", "result": None}, ErrorKind.MAX_TURNS),
+        ({"subtype": "error_max_budget_usd", "result": None}, ErrorKind.MAX_BUDGET),
         ({"subtype": "error_during_execution", "errors": ["Oh", "no"], "result": None}, ErrorKind.INTERNAL),
         ({"subtype": "a_new_error", "result": None}, ErrorKind.INTERNAL),
     ],

@@ -14,6 +14,7 @@ from shared.agents import Agent
 from shared.runs import (
     DocumentPart,
     ImagePart,
+    LaunchOptions,
     Part,
     RunRequest,
     Sampling,
@@ -73,6 +74,25 @@ def plan(
 ) -> Launch:
     launcher = Launcher(CLI, settings or Settings(), environ or {})
     return launcher.plan(AGENT, HOME, SCRATCH, model=model, transcript=transcript)
+
+
+def test_no_option_tells_a_secret_on_the_command_line(tmp_path: Path) -> None:
+    """Every user of a host may read it. Servers come with their keys, sub-agents with prompts."""
+    options = LaunchOptions(
+        mcp_config='{"mcpServers": {"x": {"env": {"KEY": "CANARY"}}}}', agents='{"a": {"prompt": "CANARY"}}'
+    )
+    planned = Launcher(CLI, Settings(), {}).plan(AGENT, HOME, tmp_path, options=options)
+    assert "CANARY" not in "".join((*planned.argv, *planned.env.values()))
+    place = next(word for word in planned.argv if word.startswith("--mcp-config=")).partition("=")[2]
+    assert Path(place).read_text() == options.mcp_config
+    assert Path(place).stat().st_mode & 0o077 == 0
+
+
+@pytest.mark.parametrize(("wish", "bound"), [(None, 250), (3, 3), (9_999, 250)])
+def test_every_run_is_bounded(tmp_path: Path, wish: int | None, bound: int) -> None:
+    options = LaunchOptions(max_turns=wish)
+    planned = Launcher(CLI, Settings(), {}).plan(AGENT, HOME, tmp_path, options=options)
+    assert f"--max-turns={bound}" in planned.argv
 
 
 @given(ENVIRONS)

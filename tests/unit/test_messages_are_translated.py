@@ -115,6 +115,14 @@ FOUND = {"type": "web_search_tool_result", "tool_use_id": "s", "content": []}
             {"messages": [user("x"), assistant(use("t1")), user(result("t2"))]},
             "messages[2].content[0].tool_use_id",
         ),
+        (
+            {"messages": [user("x"), assistant(use("t1")), user(result("t1"), result("t1"))]},
+            "messages[2].content[1].tool_use_id",
+        ),
+        (
+            {"messages": [user("x"), assistant(use("t1")), user(result("t1")), user(result("t1"))]},
+            "messages[3].content[0].tool_use_id",
+        ),
         ({"messages": [user("x"), assistant(use("t1")), user("y")]}, "messages"),
         ({"temperature": 1.1}, "temperature"),
         ({"top_p": -1}, "top_p"),
