@@ -4,11 +4,11 @@ VENV   := .venv
 BIN    := $(VENV)/bin
 READY  := $(VENV)/.ready
 
-.PHONY: help setup check test bench demo up clean
+.PHONY: help setup check test test-security bench demo up clean
 .DEFAULT_GOAL := help
 
 help:  ## list the commands
-	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## /  make \1\t/' | expand -t 16
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /  make \1\t/' | expand -t 22
 
 setup: $(READY)  ## create .venv with everything in it, the Claude CLI and Valkey included
 
@@ -31,6 +31,9 @@ check: setup  ## lint, format, types, layers, dependencies, spelling
 
 test: setup  ## every test, against the real CLI and a real Valkey
 	$(BIN)/pytest -n 2 $(ARGS)
+
+test-security: setup  ## the part of test that attacks: what docs/security.md names
+	$(BIN)/pytest -n 2 $(shell grep -oh 'tests/[a-z_/]*\.py' docs/security.md | sort -u) $(ARGS)
 
 bench: setup  ## measure the gateway beside the bare CLI; writes benchmarks/results.md
 	$(BIN)/python -m benchmarks $(ARGS)

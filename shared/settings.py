@@ -52,6 +52,8 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     """Files and directories that every agent may read in its sandbox, beside the system's."""
     agent_files: Literal["read-write", "read-only", "scratch"] = "read-write"
     """What an agent in a sandbox may do to its directory; `scratch`: a copy, for each process."""
+    agent_network: Literal["host", "none"] = "host"
+    """What an agent in a sandbox reaches; `none`: the model, by the credential proxy, and nothing else."""
     allow_root: bool = False
     """Whether the worker may run as root without a sandbox."""
     credential_proxy: Literal["auto", "on", "off"] = "auto"

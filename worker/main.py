@@ -80,9 +80,11 @@ def serve(settings: Settings, environ: Mapping[str, str]) -> None:
         settings = msgspec.structs.replace(settings, warm=0)
     box = _sandbox(settings, agents, environ)
     try:
-        find_upstream(settings, environ)
+        upstream = find_upstream(settings, environ)
     except GateError as error:
         raise WorkerStartError(str(error)) from error
+    if upstream is None and settings.agent_network == "none":
+        raise WorkerStartError("With agent_network none the model is reached by the credential proxy alone.")
     uvloop.run(_run(settings, agents, cli, version, environ, box))
 
 
@@ -307,8 +309,12 @@ def _sandbox(settings: Settings, agents: tuple[Agent, ...], environ: Mapping[str
     except SandboxError as error:
         raise WorkerStartError(str(error)) from error
     if box is not None:
-        _log.info("sandbox_on", kind="bubblewrap", agent_files=settings.agent_files)
+        _log.info(
+            "sandbox_on", kind="bubblewrap", agent_files=settings.agent_files, network=settings.agent_network
+        )
         return box
+    if settings.agent_network == "none":
+        raise WorkerStartError(f"Only a sandbox can keep agents off the network, and there is none: {why}")
     if settings.agent_files != "read-write":
         said = f"Only a sandbox can make agent_files {settings.agent_files}, and there is none: {why}"
         raise WorkerStartError(said)

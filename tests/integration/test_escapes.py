@@ -234,6 +234,29 @@ async def test_tenants_of_one_agent_see_nothing_of_each_other(
     assert not isinstance(stolen[-1], RunCompleted)
 
 
+def knocks(stack: Stack) -> list[str]:
+    """At everything that listens on the host: the API, the model, the credential proxy, by address and name."""
+    ports = [stack.port, int(stack.model.url.rpartition(":")[2])]
+    return [
+        *(f"(exec 3<>/dev/tcp/127.0.0.1/{port}) && echo reached-{port}" for port in ports),
+        '(exec 3<>/dev/tcp/127.0.0.1/"${ANTHROPIC_BASE_URL##*:}") && echo reached-the-proxy',
+        "cut -d: -f1 /proc/net/dev | tail -n +3 | tr -d ' ' | sed s/^/device-/",
+    ]
+
+
+async def test_an_agent_without_a_network_has_the_model_and_nothing_else(
+    boxed: Stack, model: Model, marker: str
+) -> None:
+    told = await shown(boxed, model, f"host-{marker}", *knocks(boxed))
+    assert told.count("reached-") == 3, "with the host's network it must be there to reach"
+    # Like `boxed`, and a worker of its own.
+    settings: dict[str, Any] = {"sandbox": "bubblewrap", "credential_proxy": "on", "agent_network": "none"}
+    with running_stack(model, warm=1, slots=2, **settings) as apart:
+        told = await shown(apart, model, marker, *knocks(apart), *knocks(boxed))
+        assert "reached-" not in told
+        assert {word for word in told.split("\\n") if word.startswith("device-")} == {"device-lo"}
+
+
 SPELLINGS = (
     "@{path}",
     '@"{path}"',

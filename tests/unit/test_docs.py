@@ -164,6 +164,13 @@ def test_links_lead_somewhere(page: Path) -> None:
             assert heading in _headings(found), target
 
 
+def test_the_tests_that_the_page_on_security_names_are_there() -> None:
+    """`make test-security` runs them."""
+    named = set(re.findall(r"`(tests/[^`]+)`", (DOCS / "security.md").read_text("utf-8")))
+    assert named
+    assert not [name for name in named if not (DOCS.parent / name).is_file()]
+
+
 def _headings(page: Path) -> set[str]:
     titles = re.findall(r"^#+ (.+)$", page.read_text("utf-8"), flags=re.MULTILINE)
     return {re.sub(r"[^\w -]", "", title.lower()).replace(" ", "-") for title in titles}

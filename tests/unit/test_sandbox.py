@@ -14,6 +14,7 @@ from shared.runs import LaunchOptions
 from shared.settings import Settings
 from tests.support.sandbox import missing_sandbox
 from worker.claude.launch import Launch
+from worker.gate.door import Door
 from worker.main import WorkerStartError, _sandbox
 from worker.sandbox.bubblewrap import Bubblewrap, SandboxError, find_sandbox
 from worker.sandbox.places import Mount, Placeholders, in_order
@@ -112,6 +113,32 @@ def test_what_only_a_sandbox_can_hold_is_not_promised_without(tmp_path: Path) ->
     settings = Settings(data_dir=tmp_path, sandbox="none", allow_root=True, agent_files="read-only")
     with pytest.raises(WorkerStartError, match="agent_files"):
         _sandbox(settings, (), {})
+
+
+def test_agents_are_kept_off_the_network_or_there_is_no_worker(tmp_path: Path) -> None:
+    settings = Settings(data_dir=tmp_path, sandbox="none", allow_root=True, agent_network="none")
+    with pytest.raises(WorkerStartError, match="network"):
+        _sandbox(settings, (), {})
+
+
+def test_a_door_is_the_workers_own_and_those_of_dead_workers_go(tmp_path: Path) -> None:
+    data = tmp_path / ("long-" * 30)
+    (data / "doors").mkdir(parents=True)
+    with subprocess.Popen(["true"]) as dead:
+        pass
+    (data / f"doors/{dead.pid}.sock").touch()
+    door = Door(data)
+    assert list((data / "doors").iterdir()) == [door.path]
+    assert door.path.stat().st_mode & 0o077 == 0
+    door.close()
+    assert not list((data / "doors").iterdir())
+
+
+@needs_sandbox
+def test_without_a_network_there_is_only_loopback(agent: Agent, tmp_path: Path) -> None:
+    launch = enclosed(agent, tmp_path, "/bin/cat", "/proc/net/dev", agent_network="none")
+    devices = [line.split(":")[0].strip() for line in said_inside(launch).splitlines()[2:]]
+    assert devices == ["lo"]
 
 
 def test_what_is_inside_comes_after_what_holds_it() -> None:

@@ -118,6 +118,8 @@ class Launch(msgspec.Struct, frozen=True):
     is_mirrored: bool
     is_boxed: bool = False
     """Whether `argv` starts a sandbox that starts the CLI."""
+    door: Path | None = None
+    """The socket of the credential proxy, where there is no network to reach it by."""
 
 
 def find_cli(settings: Settings) -> Path:

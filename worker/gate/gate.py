@@ -12,6 +12,7 @@ import structlog
 
 from shared.settings import Settings
 from worker.claude.launch import Launch
+from worker.gate.door import DOOR, Door
 from worker.gate.inward import Inward
 from worker.gate.outward import Outward
 from worker.gate.passes import Pass, Passes
@@ -35,6 +36,7 @@ class Gate:
         self._passes = Passes()
         self._environ = environ
         self._socket = socket.create_server(("127.0.0.1", 0), backlog=_BACKLOG)
+        self._door = Door(settings.data_dir) if settings.agent_network == "none" else None
         self._url = f"http://127.0.0.1:{self._socket.getsockname()[1]}"
 
     async def run(self) -> None:
@@ -43,13 +45,18 @@ class Gate:
         proxy = Proxy(self._upstream.headers, self._passes, outward, self._models)
         connections: set[Inward] = set()
         loop = asyncio.get_running_loop()
-        server = await loop.create_server(
-            lambda: Inward(proxy, connections), sock=self._socket, backlog=_BACKLOG
-        )
+
+        def arrive() -> Inward:
+            return Inward(proxy, connections)
+
+        servers = [await loop.create_server(arrive, sock=self._socket, backlog=_BACKLOG)]
+        if self._door is not None:
+            servers.append(await loop.create_unix_server(arrive, sock=self._door.socket, backlog=_BACKLOG))
         try:
             await loop.create_future()
         finally:
-            server.close()
+            for server in servers:
+                server.close()
             for connection in list(connections):
                 connection.close()
             outward.close()
@@ -68,6 +75,8 @@ class Gate:
     def close(self) -> None:
         """Listen no more; `run` does this at its end."""
         self._socket.close()
+        if self._door is not None:
+            self._door.close()
 
     def issue(self) -> Pass:
         """A pass for one process; `revoke` ends it."""
@@ -89,4 +98,7 @@ class Gate:
             env[name] = ",".join(filter(None, (env.get(name, ""), "127.0.0.1")))
         if self._upstream.is_anthropics:  # behind a loopback address the CLI (2.1) would leave features out
             env["_CLAUDE_CODE_ASSUME_FIRST_PARTY_BASE_URL"] = "1"
-        return msgspec.structs.replace(launch, env=env)
+        if self._door is None:
+            return msgspec.structs.replace(launch, env=env)
+        env["ANTHROPIC_UNIX_SOCKET"] = str(DOOR)
+        return msgspec.structs.replace(launch, env=env, door=self._door.path)

@@ -15,6 +15,7 @@ from shared.agents import Agent
 from shared.settings import Settings
 from worker.claude.launch import Launch
 from worker.copying import Bounds, CopyRefusedError, copy_tree
+from worker.gate.door import DOOR
 from worker.sandbox.places import Mount, Place, Placeholders, in_order, mounts_of
 
 _PROBE_S = 10.0
@@ -65,6 +66,8 @@ class Bubblewrap:
         if login is not None:
             mounts.append(Mount(login, Path(os.path.realpath(login)), is_writable=True))
         mounts = [*self._hidden_in(mounts), *mounts, Mount(launch.scratch, launch.scratch, is_writable=True)]
+        if launch.door is not None:
+            mounts.append(Mount(DOOR, launch.door))
         inside = (str(cli), *launch.argv[1:])
         argv = (self._program, *self._frame(), *_words(in_order(mounts)), *_closing(launch.cwd), *inside)
         return msgspec.structs.replace(launch, argv=argv, is_boxed=True)
@@ -108,6 +111,8 @@ class Bubblewrap:
     def _frame(self) -> list[str]:
         """Namespaces, and a system to read."""
         words = [*_NAMESPACES, *_LIFE]
+        if self._settings.agent_network == "none":
+            words.append("--unshare-net")
         uid, gid = _ids()
         if self._has_own_user:
             words += ["--unshare-user", "--uid", str(uid), "--gid", str(gid)]
