@@ -235,7 +235,7 @@ async def test_tenants_of_one_agent_see_nothing_of_each_other(
 
 
 def knocks(stack: Stack) -> list[str]:
-    """At everything that listens on the host: the API, the model, the credential proxy, by address and name."""
+    """At what listens on the host: the API, the model, the credential proxy."""
     ports = [stack.port, int(stack.model.url.rpartition(":")[2])]
     return [
         *(f"(exec 3<>/dev/tcp/127.0.0.1/{port}) && echo reached-{port}" for port in ports),

@@ -124,7 +124,7 @@ def test_agents_are_kept_off_the_network_or_there_is_no_worker(tmp_path: Path) -
 def test_a_door_is_the_workers_own_and_those_of_dead_workers_go(tmp_path: Path) -> None:
     data = tmp_path / ("long-" * 30)
     (data / "doors").mkdir(parents=True)
-    with subprocess.Popen(["true"]) as dead:
+    with subprocess.Popen([sys.executable, "-c", ""]) as dead:
         pass
     (data / f"doors/{dead.pid}.sock").touch()
     door = Door(data)
