@@ -46,7 +46,10 @@ class _Patient(HttpToolsProtocol):
         if self._is_in_head:
             self._head_bytes += len(data)
         super().data_received(data)
-        if self._wait is None and self.cycle is not None and self.cycle.response_complete:
+        has_answered: bool = getattr(
+            self.cycle, "response_complete", False
+        )  # no cycle before a first request
+        if self._wait is None and has_answered:
             self._expect()  # what came begins no request: uvicorn has stopped its own clock for it
         if self._is_in_head and self._head_bytes > _MOST_HEAD and not self.transport.is_closing():
             self.send_400_response("The head of the request is too large.")

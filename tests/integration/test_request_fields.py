@@ -139,8 +139,8 @@ async def test_a_model_that_never_ends_is_bounded_by_the_operator(new_stack: New
     lost = script(*(call(use_tool("NoSuchTool", {"n": number})) for number in range(9)))
     short = script(call(use_tool("Bash", {"command": "true"})), call(text("Done.")))
     async with stack.http() as http:
-        for fields in ({}, {"claude_options": {"max_turns": 1000}}):
-            answer = await http.post(PATH, json=body(marker, lost, **fields))
+        for options in ({}, {"max_turns": 1000}):
+            answer = await http.post(PATH, json=body(marker, lost, claude_options=options))
             assert (answer.status_code, answer.json()["error"]["code"]) == (500, "max_turns")
         assert len(stack.model.calls(marker)) == 6
         made = (await http.post("/v1/conversations", json={})).json()["id"]

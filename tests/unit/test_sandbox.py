@@ -17,7 +17,8 @@ from worker.claude.launch import Launch
 from worker.gate.door import Door
 from worker.main import WorkerStartError, _sandbox
 from worker.sandbox.bubblewrap import Bubblewrap, SandboxError, find_sandbox
-from worker.sandbox.places import Mount, Placeholders, in_order
+from worker.sandbox.placeholders import Placeholders
+from worker.sandbox.places import Mount, in_order
 
 needs_sandbox = pytest.mark.skipif(bool(missing_sandbox()), reason=f"no sandbox: {missing_sandbox()}")
 

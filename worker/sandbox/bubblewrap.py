@@ -16,7 +16,8 @@ from shared.settings import Settings
 from worker.claude.launch import Launch
 from worker.copying import Bounds, CopyRefusedError, copy_tree
 from worker.gate.door import DOOR
-from worker.sandbox.places import Mount, Place, Placeholders, in_order, mounts_of
+from worker.sandbox.placeholders import Placeholders
+from worker.sandbox.places import Mount, Place, in_order, mounts_of
 
 _PROBE_S = 10.0
 _UID_FOR_ROOT = 1000
