@@ -11,12 +11,14 @@ import msgspec
 from litestar.connection import ASGIConnection
 from litestar.handlers.base import BaseRouteHandler
 
+from api.browser_sessions import COOKIE, BrowserSessions
+from api.csrf import require_own_page
 from api.errors import ApiError
 from api.keyring import Keyring
 from api.origin import is_loopback
 from api.principal import ANYONE, Principal, principal_of, secret_in
 from api.throttle import Throttle
-from shared.keys import Scope
+from shared.keys import KeyRecord, Scope
 from shared.settings import Settings
 
 Need = Literal["open", "any", "run", "read", "admin"]
@@ -47,17 +49,18 @@ class UnauthorizedError(ApiError):
 class Access:
     """Decides who a request is from, and whether it may do what its route does."""
 
-    def __init__(self, keyring: Keyring, settings: Settings) -> None:
+    def __init__(self, keyring: Keyring, sessions: BrowserSessions, settings: Settings) -> None:
         self._keyring = keyring
+        self._sessions = sessions
         self._settings = settings
         self._throttle = Throttle()
         self._is_always_on = settings.auth == "on" or not is_loopback(settings.host)
 
     async def admit(self, connection: ASGIConnection[Any, Any, Any, Any], need: Need) -> Principal:
         """The principal of a request; raises `ApiError` 401, 403 or 429."""
-        if need == "open" or not await self._is_on():
+        if need == "open" or not await self.is_on():
             return ANYONE
-        principal = await self._authenticate(connection)
+        principal = principal_of(await self._authenticate(connection))
         if need in get_args(Scope) and need not in principal.scopes:
             raise ApiError(
                 403,
@@ -68,15 +71,14 @@ class Access:
             )
         return principal
 
-    async def _is_on(self) -> bool:
+    async def is_on(self) -> bool:
+        """Whether requests need a key at all."""
         if self._is_always_on or self._settings.auth == "off":
             return self._is_always_on
         return await self._keyring.has_keys()
 
-    async def _authenticate(self, connection: ASGIConnection[Any, Any, Any, Any]) -> Principal:
-        secret = await secret_in(connection, with_query_and_body=self._settings.keys_in_requests)
-        if secret is None:
-            raise UnauthorizedError(f"You did not provide an API key. {_HOW}")
+    async def open(self, connection: ASGIConnection[Any, Any, Any, Any], secret: str) -> KeyRecord:
+        """The key that this secret opens; raises `ApiError` 401, and 429 to an address that guesses."""
         address = connection.client.host if connection.client is not None else ""
         wait_s = self._throttle.wait_s(address)
         if wait_s and not self._keyring.has_met(secret):
@@ -85,7 +87,24 @@ class Access:
         if record is None:
             self._throttle.note(address)
             raise UnauthorizedError(f"Incorrect API key provided. {_HOW}")
-        return principal_of(record)
+        return record
+
+    async def _authenticate(self, connection: ASGIConnection[Any, Any, Any, Any]) -> KeyRecord:
+        secret = await secret_in(connection, with_query_and_body=self._settings.keys_in_requests)
+        if secret is not None:
+            return await self.open(connection, secret)
+        record = await self._logged_in(connection)
+        if record is None:
+            raise UnauthorizedError(f"You did not provide an API key. {_HOW}")
+        return record
+
+    async def _logged_in(self, connection: ASGIConnection[Any, Any, Any, Any]) -> KeyRecord | None:
+        """The key that the browser has logged in with: its cookie comes by itself, so a change needs more."""
+        cookie = connection.cookies.get(COOKIE)
+        record = await self._sessions.find(cookie) if cookie else None
+        if record is not None:
+            await require_own_page(connection)
+        return record
 
 
 async def admitted(connection: ASGIConnection[Any, Any, Any, Any], handler: BaseRouteHandler) -> None:

@@ -20,9 +20,13 @@ from api.admin_cache import clear_cache
 from api.admin_keys import create_key, list_keys, retrieve_key, revoke_key, rotate_key
 from api.anthropic.messages import count_tokens, create_message
 from api.asked_for import asked_for
+from api.browser_sessions import BrowserSessions
 from api.cached_answers import CachedAnswers
 from api.completions_control import completion_status
 from api.conversations import Conversations
+from api.dashboard.live import Live
+from api.dashboard.routes import dashboard, dashboard_files
+from api.dashboard.sampler import Sampler
 from api.dead_letters import (
     Retries,
     discard_letter,
@@ -107,6 +111,7 @@ from shared.conversations import ConversationStore
 from shared.dead_letters import DeadLetters
 from shared.event_tail import EventHub
 from shared.files import Files, blobs_of
+from shared.happenings import Happenings
 from shared.key_import import given_keys
 from shared.keys import KeyStore
 from shared.projects import ProjectStore
@@ -114,6 +119,7 @@ from shared.redis import connect
 from shared.registry import CachedRegistry, RegistryStore
 from shared.run_index import RunIndex
 from shared.run_store import RunStore
+from shared.series import SeriesStore
 from shared.settings import Settings
 from shared.stored import ObjectStore
 from shared.tasks import end_tasks
@@ -208,6 +214,8 @@ ROUTES: list[ControllerRouterHandler] = [
     docs_page,
     openapi_json,
     static_files,
+    dashboard,
+    dashboard_files,
 ]
 
 
@@ -220,7 +228,8 @@ def create_app(settings: Settings, drain: Drain) -> Litestar:
     keys = KeyStore(redis)
     keyring = Keyring(redis, keys, given_keys(settings))
     hub = EventHub(redis)
-    registry = CachedRegistry(RegistryStore(redis))
+    registry_store = RegistryStore(redis)
+    registry = CachedRegistry(registry_store)
     store = RunStore(redis, retention_s=settings.retention_s)
     cache = AnswerCache(redis, settings)
     runs = Runs(store, hub, registry, settings, CachedAnswers(cache, registry, settings))
@@ -250,6 +259,9 @@ def create_app(settings: Settings, drain: Drain) -> Litestar:
     batches = batches_of(redis, runs, keys, registry, files, blobs, settings, lines)
 
     hooks, sender = WebhookStore(redis, settings), Sender(settings)
+    browsers = BrowserSessions(redis, keys)
+    usage, series, happenings = UsageStore(redis), SeriesStore(redis), Happenings(redis)
+    live = Live(series, happenings, registry, usage)
 
     @asynccontextmanager
     async def lifespan(_: Litestar) -> AsyncGenerator[None, None]:
@@ -263,6 +275,8 @@ def create_app(settings: Settings, drain: Drain) -> Litestar:
                 Dispatcher(hooks, sender, settings).run(),
                 keyring.run(),
                 keyring.take_over(),
+                live.run(),
+                Sampler(series, happenings, registry).run(),
             )
             tasks = [group.create_task(part) for part in parts]
             yield
@@ -293,8 +307,13 @@ def create_app(settings: Settings, drain: Drain) -> Litestar:
             "retries": _given(Retries(letters, runs, unattended)),
             "run_index": _given(RunIndex(redis)),
             "accounts": _given(Accounts(redis)),
-            "usage": _given(UsageStore(redis)),
             "cache": _given(cache),
+            "usage": _given(usage),
+            "browsers": _given(browsers),
+            "live": _given(live),
+            "series_store": _given(series),
+            "happenings": _given(happenings),
+            "registry_store": _given(registry_store),
         },
         exception_handlers={
             ApiError: _api_error,
@@ -310,7 +329,7 @@ def create_app(settings: Settings, drain: Drain) -> Litestar:
         guards=[admitted],
         before_send=[add_rate_headers, add_replay_header],
         middleware=[_noting_answers(runs)],
-        state=State({"access": Access(keyring, settings)}),
+        state=State({"access": Access(keyring, browsers, settings)}),
     )
 
 

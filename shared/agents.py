@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
+from typing import Any
 
 import msgspec
 
@@ -14,6 +15,8 @@ _CLAUDE_MODEL = re.compile(
 )
 CLAUDE_ALIASES = ("haiku", "opus", "sonnet")
 """Model names the CLI resolves to its newest model of that family (CLI 2.1)."""
+
+_MOST_SHOWN, _LONGEST_SHOWN = 50, 80
 
 
 class AgentError(ValueError):
@@ -48,6 +51,33 @@ def parse_agents(entries: Sequence[str]) -> tuple[Agent, ...]:
             )
         seen[agent.name] = agent.directory
     return agents
+
+
+def skills_of(directory: Path) -> tuple[str, ...]:
+    """Names of the skills in an agent's directory."""
+    return _names(path.parent for path in (directory / ".claude" / "skills").glob("*/SKILL.md"))
+
+
+def subagents_of(directory: Path) -> tuple[str, ...]:
+    """Names of the sub-agents in an agent's directory."""
+    return _names(path.with_suffix("") for path in (directory / ".claude" / "agents").glob("*.md"))
+
+
+def mcp_servers_of(directory: Path) -> tuple[str, ...]:
+    """Names of the MCP servers that the agent's `.mcp.json` sets up; none when it cannot be read."""
+    try:
+        setup = msgspec.json.decode((directory / ".mcp.json").read_bytes(), type=_McpSetup)
+    except (OSError, msgspec.DecodeError):
+        return ()
+    return _names(Path(name) for name in setup.servers)
+
+
+class _McpSetup(msgspec.Struct, frozen=True):
+    servers: dict[str, Any] = msgspec.field(default_factory=dict, name="mcpServers")
+
+
+def _names(paths: Iterable[Path]) -> tuple[str, ...]:
+    return tuple(sorted(path.name[:_LONGEST_SHOWN] for path in paths)[:_MOST_SHOWN])
 
 
 def _parse(entry: str) -> Agent:

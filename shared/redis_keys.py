@@ -45,6 +45,15 @@ ANY_CACHED = "backline:cache:*"
 """Pattern of all cached answers."""
 ANY_CACHE_INDEX = "backline:cache-*"
 """The same of what is kept about them."""
+SAMPLER = "backline:sampler"
+"""Id of the API process that takes the samples of the dashboard's plots, for a few samples' time."""
+FIRST_TOKENS = "backline:first-tokens"
+"""Stream of how long runs took from their submission to their first output (ms); the newest of the hour."""
+HAPPENINGS = "backline:happenings"
+"""Stream of what an operator should see (`shared.happenings`); the newest of the week."""
+DRAIN = "drain"
+"""On a control channel: end as on SIGTERM, after the runs that are under way."""
+
 LEASE_MS = 8_000
 """A worker silent for this long has lost its runs."""
 AFFINITY_MS = 150
@@ -304,6 +313,16 @@ def cache_sizes(owned_by: str) -> str:
 def usage(day: str) -> str:
     """Hash: what was used on a day (`2026-01-31`, UTC) by key and agent, or in `total`."""
     return f"backline:usage:{day}"
+
+
+def series(step_s: int) -> str:
+    """Stream of samples (`shared.series`), one every `step_s` seconds, as far back as the plots go."""
+    return f"backline:series:{step_s}"
+
+
+def browser_session(digest: str) -> str:
+    """A browser that is logged in: which key it did so with. `digest` is of what its cookie holds."""
+    return f"backline:browser-session:{digest}"
 
 
 def owner(tenant: str) -> str:

@@ -11,7 +11,7 @@ import structlog
 from redis.asyncio import Redis
 
 from shared import redis_keys as keys
-from shared.agents import Agent
+from shared.agents import Agent, mcp_servers_of, skills_of, subagents_of
 from shared.scripts import Scripts
 
 _T = TypeVar("_T")
@@ -24,6 +24,9 @@ class AgentRecord(msgspec.Struct, frozen=True):
     name: str
     description: str
     created: int
+    skills: tuple[str, ...] = ()
+    subagents: tuple[str, ...] = ()
+    mcp_servers: tuple[str, ...] = ()
 
 
 class WorkerRecord(msgspec.Struct, frozen=True):
@@ -96,6 +99,10 @@ class RegistryStore:
             pipe.zrem(keys.WORKERS, worker_id)
             await pipe.execute()
 
+    async def drain(self, worker_id: str) -> bool:
+        """Ask a worker to end after the runs it has; `False` when no such worker listens."""
+        return bool(await self._redis.publish(keys.control(worker_id), keys.DRAIN))
+
     async def look(self) -> Registry:
         """Read the registry as it is now."""
         workers, agents = await self._scripts("registry", [keys.WORKERS, keys.AGENTS], [keys.worker("")])
@@ -138,7 +145,12 @@ def _readable(decoder: msgspec.msgpack.Decoder[_T], records: Sequence[bytes]) ->
 def describe(agent: Agent) -> AgentRecord:
     """What clients may know of an agent."""
     return AgentRecord(
-        name=agent.name, description=agent.description, created=int(agent.directory.stat().st_mtime)
+        name=agent.name,
+        description=agent.description,
+        created=int(agent.directory.stat().st_mtime),
+        skills=skills_of(agent.directory),
+        subagents=subagents_of(agent.directory),
+        mcp_servers=mcp_servers_of(agent.directory),
     )
 
 

@@ -33,6 +33,7 @@ from shared.settings import Settings
 from shared.tasks import end_tasks
 from worker.admission import NotPermittedError, admit
 from worker.fallback.turns import Turns
+from worker.notes import Notes, Watch
 from worker.pauses import REFUSALS, Pauses, PutBackError
 from worker.recovery import Lost, lost_turn
 from worker.stderr import MOST_STDERR
@@ -66,6 +67,7 @@ class Executor:
         self._settings = settings
         self._worker_id = worker_id
         self._pauses = pauses
+        self._notes = Notes(redis, worker_id)
         self._not_permitted = 0
         self._stops: dict[str, Stop] = {}
         self._projects: dict[str, tuple[str, asyncio.Task[Any] | None]] = {}
@@ -128,6 +130,7 @@ class Executor:
         if attempt is not None:
             lost = RunError(ErrorKind.WORKER_LOST, "Every worker that started this run was lost.")
             await self._until_written(lambda: self._bury(claim, attempt.number, RunFailed(error=lost)))
+            await self._notes.failed(claim.run_id, attempt.request.agent, RunFailed(error=lost))
 
     async def _refuse(self, attempt: Attempt) -> TerminalEvent | None:
         """Why this run must not start (again), if there is a reason."""
@@ -165,11 +168,14 @@ class Executor:
 
     async def _turn(self, claim: Claim, attempt: Attempt, stop: Stop) -> None:
         patience_s = self._patience_s(attempt)
+        watch = Watch(attempt)
         reporter = _Reporter(
-            self._writer, attempt, lambda event: self._end(claim, attempt.number, event), patience_s
+            self._writer, watch, lambda event: self._end(claim, attempt.number, event), patience_s
         )
         listener = asyncio.ensure_future(self._resume(claim, reporter)) if claim.is_probe else None
         try:
+            if attempt.number > 1:
+                await self._notes.moved(attempt)
             lost = await self._lost(attempt) if attempt.number > 1 else Lost()
             if not lost.has_output:
                 await self._turns.run(attempt.request, reporter, stop)
@@ -189,6 +195,7 @@ class Executor:
             await self._pauses.begin(reporter.refusal)
         if reporter.is_put_back:
             raise PutBackError
+        await self._notes.ended(watch)
 
     def _patience_s(self, attempt: Attempt) -> float | None:
         """How much longer (s) the run may wait for the model's service; `None` when it may not at all.
@@ -262,13 +269,14 @@ class _Reporter:
     def __init__(
         self,
         writer: EventWriter,
-        attempt: Attempt,
+        watch: Watch,
         end: Callable[[TerminalEvent], Awaitable[None]],
         patience_s: float | None,
     ) -> None:
         self._writer = writer
-        self._attempt = attempt
-        self._n = attempt.n
+        self._watch = watch
+        self._attempt = watch.attempt
+        self._n = watch.attempt.n
         self._end = end
         self._clock = asyncio.get_running_loop().time
         self._patient_until = None if patience_s is None else self._clock() + patience_s
@@ -281,6 +289,7 @@ class _Reporter:
         if not self.was_heard.is_set() and isinstance(event, OutputEvent):
             self.was_heard.set()
         self._n += 1
+        self._watch.see(event)
         self._writer.append(self._attempt.run_id, self._attempt.number, self._n, event)
 
     @property
@@ -295,17 +304,21 @@ class _Reporter:
         if not isinstance(event, RunFailed) or event.error.kind not in REFUSALS:
             if isinstance(event, RunCompleted):
                 self.was_heard.set()
-            await self._end(event)
+            await self._say_last(event)
             return
         self.refusal = event.error
         if self.was_heard.is_set() or self._patient_until is None:
-            await self._end(event)
+            await self._say_last(event)
         elif self._clock() < self._patient_until:
             self.is_put_back = True
         else:
             said = "The model's service takes no more requests of this server for now."
             error = RunError(ErrorKind.UPSTREAM_RATE_LIMITED, said, event.error.retry_after_s)
-            await self._end(RunFailed(error=error, usage=event.usage))
+            await self._say_last(RunFailed(error=error, usage=event.usage))
+
+    async def _say_last(self, event: TerminalEvent) -> None:
+        self._watch.ended = event
+        await self._end(event)
 
 
 def _summary(event: TerminalEvent) -> dict[str, object]:

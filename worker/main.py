@@ -164,6 +164,7 @@ class _Worker:
             upstream_id,
         )
         self._registry = RegistryStore(self._redis)
+        self._stop = asyncio.Event()
         self._drops: asyncio.Queue[str] = asyncio.Queue()
         self._homes = homes
         self._copies = WorkingCopies(
@@ -174,16 +175,15 @@ class _Worker:
         self._subscriber = Subscriber(self._redis, self._on_message, lambda _: self._leases.ring())
 
     async def run(self) -> None:
-        stop = asyncio.Event()
         for number in (signal.SIGTERM, signal.SIGINT):
-            asyncio.get_running_loop().add_signal_handler(number, stop.set)
+            asyncio.get_running_loop().add_signal_handler(number, self._stop.set)
         try:
             await self._redis.ping()
         except (RedisError, OSError) as error:
             where = (self._settings.redis_url or "").rpartition("@")[2]  # before it may stand a password
             raise WorkerStartError(f"Redis does not answer at {where}: {error}") from error
         try:
-            await self._work_until(stop)
+            await self._work_until(self._stop)
         finally:
             with suppress(RedisError, OSError, TimeoutError):
                 async with asyncio.timeout(_STOPPING_S):
@@ -263,7 +263,9 @@ class _Worker:
             wish = data.decode()
             if self._copies.hear(wish):
                 return
-            if wish.startswith(keys.DROP):
+            if wish == keys.DRAIN:
+                self._stop.set()
+            elif wish.startswith(keys.DROP):
                 self._drops.put_nowait(wish.removeprefix(keys.DROP))
             else:
                 self._executor.cancel(wish)

@@ -1,0 +1,75 @@
+"""The routes below `/dashboard`: pages, what they post to, and their files."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import structlog
+from litestar import Request, Response, Router
+from litestar.connection import ASGIConnection
+from litestar.handlers.base import BaseRouteHandler
+from litestar.static_files import create_static_files_router
+from redis.exceptions import RedisError
+
+from api.access import OPEN
+from api.csrf import require_own_page
+from api.dashboard.agents import agents
+from api.dashboard.batches import batch_page, batches_page, cancel_batch_page
+from api.dashboard.keys import keys_page, make_key, revoke_key_page, rotate_key_page
+from api.dashboard.login import log_in, log_out, login_page
+from api.dashboard.overview import feed, overview, series
+from api.dashboard.page import error_page
+from api.dashboard.playground import playground
+from api.dashboard.sessions import delete_session_page, session, sessions
+from api.dashboard.workers import drain_worker, workers
+from api.errors import ApiError, unavailable
+
+_log = structlog.get_logger(__name__)
+
+
+async def _own_page(connection: ASGIConnection[Any, Any, Any, Any], _: BaseRouteHandler) -> None:
+    """The guard of every page: a change needs the token, whether or not a key is needed."""
+    await require_own_page(connection)
+
+
+def _redis_away(request: Request[Any, Any, Any], error: RedisError) -> Response[Any]:
+    _log.warning("redis_unreachable", error=str(error))
+    return error_page(request, unavailable("The queue does not answer right now."))
+
+
+dashboard = Router(
+    path="/dashboard",
+    route_handlers=[
+        overview,
+        feed,
+        series,
+        login_page,
+        log_in,
+        log_out,
+        playground,
+        workers,
+        drain_worker,
+        agents,
+        sessions,
+        session,
+        delete_session_page,
+        batches_page,
+        batch_page,
+        cancel_batch_page,
+        keys_page,
+        make_key,
+        rotate_key_page,
+        revoke_key_page,
+    ],
+    guards=[_own_page],
+    exception_handlers={ApiError: error_page, RedisError: _redis_away},
+    include_in_schema=False,
+)
+
+dashboard_files = create_static_files_router(
+    path="/dashboard/static",
+    directories=[Path(__file__).parent / "static"],
+    include_in_schema=False,
+    opt=OPEN,
+)

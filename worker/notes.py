@@ -1,0 +1,66 @@
+"""What operators are shown of the runs here. A note that cannot be made is no failure of its run."""
+
+from __future__ import annotations
+
+import time
+
+import structlog
+from redis.asyncio import Redis
+from redis.exceptions import RedisError
+
+from shared.happenings import Happening, Happenings
+from shared.run_store import Attempt
+from shared.runs import OutputEvent, RunEvent, RunFailed, TerminalEvent
+from shared.series import SeriesStore
+
+_log = structlog.get_logger(__name__)
+
+
+class Watch:
+    """Watches what one attempt says: when the first output came, and how it ended."""
+
+    def __init__(self, attempt: Attempt) -> None:
+        self.attempt = attempt
+        self.ended: TerminalEvent | None = None
+        self.first_ms: int | None = None
+        self._began_at = time.monotonic()
+
+    def see(self, event: RunEvent) -> None:
+        """Look at an event that is said."""
+        if self.first_ms is None and isinstance(event, OutputEvent):
+            since = self.attempt.waited_s + time.monotonic() - self._began_at
+            self.first_ms = round(1000 * since)
+
+
+class Notes:
+    """Notes for the dashboard, of runs on the worker `worker_id`."""
+
+    def __init__(self, redis: Redis, worker_id: str) -> None:
+        self._series = SeriesStore(redis)
+        self._happenings = Happenings(redis)
+        self._worker_id = worker_id
+
+    async def moved(self, attempt: Attempt) -> None:
+        """A run came here from a worker that was lost."""
+        said = f"attempt {attempt.number} of {attempt.request.agent}, now on {self._worker_id}"
+        await self._note(Happening(kind="run_moved", subject=attempt.run_id, said=said))
+
+    async def ended(self, watch: Watch) -> None:
+        """An attempt here is over."""
+        try:
+            if watch.first_ms is not None and watch.attempt.number == 1:
+                await self._series.note_first_token(watch.first_ms)
+        except (RedisError, OSError) as error:
+            _log.warning("not_noted", error=str(error))
+        if isinstance(watch.ended, RunFailed):
+            await self.failed(watch.attempt.run_id, watch.attempt.request.agent, watch.ended)
+
+    async def failed(self, run_id: str, agent: str, event: RunFailed) -> None:
+        """A run ended in an error. The error's words may hold what was said, so only its kind is told."""
+        await self._note(Happening(kind="run_failed", subject=run_id, said=f"{agent}: {event.error.kind}"))
+
+    async def _note(self, happening: Happening) -> None:
+        try:
+            await self._happenings.note(happening)
+        except (RedisError, OSError) as error:
+            _log.warning("not_noted", error=str(error))
