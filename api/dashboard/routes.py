@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import structlog
 from litestar import Request, Response, Router
 from litestar.connection import ASGIConnection
+from litestar.handlers import HTTPRouteHandler
 from litestar.handlers.base import BaseRouteHandler
 from litestar.static_files import create_static_files_router
 from redis.exceptions import RedisError
@@ -38,30 +39,32 @@ def _redis_away(request: Request[Any, Any, Any], error: RedisError) -> Response[
     return error_page(request, unavailable("The queue does not answer right now."))
 
 
+PAGES: Final[list[HTTPRouteHandler]] = [
+    overview,
+    feed,
+    series,
+    login_page,
+    log_in,
+    log_out,
+    playground,
+    workers,
+    drain_worker,
+    agents,
+    sessions,
+    session,
+    delete_session_page,
+    batches_page,
+    batch_page,
+    cancel_batch_page,
+    keys_page,
+    make_key,
+    rotate_key_page,
+    revoke_key_page,
+]
+
 dashboard = Router(
     path="/dashboard",
-    route_handlers=[
-        overview,
-        feed,
-        series,
-        login_page,
-        log_in,
-        log_out,
-        playground,
-        workers,
-        drain_worker,
-        agents,
-        sessions,
-        session,
-        delete_session_page,
-        batches_page,
-        batch_page,
-        cancel_batch_page,
-        keys_page,
-        make_key,
-        rotate_key_page,
-        revoke_key_page,
-    ],
+    route_handlers=PAGES,
     guards=[_own_page],
     exception_handlers={ApiError: error_page, RedisError: _redis_away},
     include_in_schema=False,

@@ -33,10 +33,10 @@ def board(model: Model) -> Iterator[Stack]:
         yield stack
 
 
-@pytest.fixture
-def admin(board: Stack) -> Iterator[httpx.Client]:
+@pytest_asyncio.fixture(loop_scope="session", scope="session")
+async def admin(board: Stack) -> AsyncIterator[httpx.AsyncClient]:
     headers = {"authorization": f"Bearer {ADMIN}"}
-    with httpx.Client(base_url=board.url, headers=headers, timeout=30) as client:
+    async with httpx.AsyncClient(base_url=board.url, headers=headers, timeout=30) as client:
         yield client
 
 

@@ -58,6 +58,7 @@ const PLOTS = {
   tokens: [["tokens_per_s", "tokens/s", "--c1"]],
   errors: [["errors_per_min", "errors/min", "--c2"]],
 };
+const SPANS = { hour: 3600, day: 86400 };
 const made = {};
 let span = "hour";
 
@@ -71,7 +72,7 @@ function options(where, series) {
     legend: { live: true },
     cursor: { drag: { x: false, y: false } },
     axes: [axis, { ...axis, size: 44 }],
-    scales: { y: { range: (_, low, high) => [0, Math.max(1, (high ?? 1) * 1.1)] } },
+    scales: { x: { range: () => [Date.now() / 1000 - SPANS[span], Date.now() / 1000] }, y: { range: (_, low, high) => [0, Math.max(1, (high ?? 1) * 1.1)] } },
     series: [
       {},
       ...series.map(([, label, name]) => ({

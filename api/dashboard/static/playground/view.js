@@ -90,7 +90,7 @@ function buttons(node, story, act) {
   }
   if (node.role === "user") made.push(button("Edit", "Edit this message and branch off", () => act.edit(node)));
   if (node.role === "assistant" && node.state !== "streaming") {
-    made.push(button("Regenerate", "Answer again", () => act.regenerate(node)));
+    made.push(button("Regenerate", "Regenerate this answer", () => act.regenerate(node)));
     if (node.usage) made.push(element("small", { className: "dim", textContent: usageOf(node) }));
   }
   return made;
