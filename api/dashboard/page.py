@@ -31,6 +31,7 @@ _HOME: Final = "/dashboard"
 _NAV: Final = (
     ("", "Overview", "admin"),
     ("/playground", "Playground", "run"),
+    ("/runs", "Runs", "read"),
     ("/workers", "Workers", "admin"),
     ("/agents", "Agents", "read"),
     ("/sessions", "Sessions", "read"),
@@ -124,6 +125,14 @@ def _usd(value: float) -> str:
     return f"${value:,.2f}" if value >= 1 or value == 0 else f"${value:.4f}"
 
 
+def _secs(seconds: float | None) -> str:
+    if seconds is None:
+        return "not yet"
+    if seconds < 60:
+        return f"{seconds:.1f} s"
+    return f"{seconds // 60:.0f} min {seconds % 60:.0f} s"
+
+
 def _bytes(count: int) -> str:
     size = float(count)
     for unit in ("B", "KiB", "MiB"):
@@ -140,4 +149,4 @@ _templates = Environment(
     trim_blocks=True,
     lstrip_blocks=True,
 )
-_templates.filters.update(when=_when, shown=_shown, usd=_usd, bytes=_bytes)
+_templates.filters.update(when=_when, shown=_shown, usd=_usd, bytes=_bytes, secs=_secs)

@@ -22,6 +22,7 @@ from api.dashboard.login import log_in, log_out, login_page
 from api.dashboard.overview import feed, overview, series
 from api.dashboard.page import error_page
 from api.dashboard.playground import playground
+from api.dashboard.runs import cancel_run_page, run_events, run_page, runs_page
 from api.dashboard.sessions import delete_session_page, session, sessions
 from api.dashboard.workers import drain_worker, workers
 from api.errors import ApiError, unavailable
@@ -47,6 +48,10 @@ PAGES: Final[list[HTTPRouteHandler]] = [
     log_in,
     log_out,
     playground,
+    runs_page,
+    run_page,
+    run_events,
+    cancel_run_page,
     workers,
     drain_worker,
     agents,

@@ -43,7 +43,10 @@ function happened(list) {
     kind.textContent = each.kind.replaceAll("_", " ");
     const subject = document.createElement("code");
     subject.textContent = each.subject;
-    item.append(time, " ", kind, " ", subject, ` ${each.said}`);
+    const link = document.createElement("a");
+    link.href = `/dashboard/runs/${encodeURIComponent(each.subject)}`;
+    link.append(subject);
+    item.append(time, " ", kind, " ", each.subject.startsWith("run_") ? link : subject, ` ${each.said}`);
     return item;
   });
   const feed = document.getElementById("happenings");

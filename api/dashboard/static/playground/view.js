@@ -91,6 +91,7 @@ function buttons(node, story, act) {
   if (node.role === "user") made.push(button("Edit", "Edit this message and branch off", () => act.edit(node)));
   if (node.role === "assistant" && node.state !== "streaming") {
     made.push(button("Regenerate", "Regenerate this answer", () => act.regenerate(node)));
+    if (node.run) made.push(element("a", { href: `/dashboard/runs/${encodeURIComponent(node.run)}`, textContent: "Run" }));
     if (node.usage) made.push(element("small", { className: "dim", textContent: usageOf(node) }));
   }
   return made;
