@@ -187,7 +187,7 @@ async def test_a_log_in_leads_to_no_other_place(redis: ArqRedis, valkey: Valkey,
     async with asked(redis, valkey, "read") as (api, secret):
         data = {"key": secret, "csrf": await token(api)}
         answer = await api.post("/dashboard/login", params={"next": place}, data=data)
-        assert answer.headers["location"] == "/dashboard/agents"
+        assert answer.headers["location"] == "/dashboard/runs"
         data["csrf"] = token_of(api.cookies[COOKIE])
         answer = await api.post("/dashboard/login", params={"next": "/dashboard/keys?a=1"}, data=data)
         assert answer.headers["location"] == "/dashboard/keys?a=1"

@@ -99,3 +99,4 @@ document.getElementById("theme")?.addEventListener("click", () => {
 export { csrf };
 localTimes();
 keepFresh();
+document.querySelector("nav [aria-current]")?.scrollIntoView({ block: "nearest", inline: "center" });
