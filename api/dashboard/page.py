@@ -36,6 +36,7 @@ _NAV: Final = (
     ("/agents", "Agents", "read"),
     ("/sessions", "Sessions", "read"),
     ("/batches", "Batches", "read"),
+    ("/dead", "Dead letters", "admin"),
     ("/keys", "Keys and usage", "admin"),
 )
 FRAGMENT: Final = "x-fragment"

@@ -17,6 +17,7 @@ from api.access import OPEN
 from api.csrf import require_own_page
 from api.dashboard.agents import agents
 from api.dashboard.batches import batch_page, batches_page, cancel_batch_page
+from api.dashboard.dead import change_dead, dead_page, discard_dead, retry_dead
 from api.dashboard.keys import keys_page, make_key, revoke_key_page, rotate_key_page
 from api.dashboard.login import log_in, log_out, login_page
 from api.dashboard.overview import feed, overview, series
@@ -61,6 +62,10 @@ PAGES: Final[list[HTTPRouteHandler]] = [
     batches_page,
     batch_page,
     cancel_batch_page,
+    dead_page,
+    retry_dead,
+    discard_dead,
+    change_dead,
     keys_page,
     make_key,
     rotate_key_page,

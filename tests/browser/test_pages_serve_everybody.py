@@ -19,7 +19,7 @@ from tests.browser.lines import a_batch
 pytestmark = pytest.mark.asyncio(loop_scope="session")
 
 AXE = vendored("axe.min.js")
-PAGES = ("", "/playground", "/runs", "/workers", "/agents", "/sessions", "/batches", "/keys")
+PAGES = ("", "/playground", "/runs", "/workers", "/agents", "/sessions", "/batches", "/dead", "/keys")
 SIZES = ((360, 740), (1440, 900))
 SHOTS = os.environ.get("DASHBOARD_SHOTS")
 """A directory for pictures of all pages, to be looked at."""

@@ -8,6 +8,7 @@ import pytest
 from arq.connections import ArqRedis
 from msgspec.structs import replace
 
+from api.browser_sessions import COOKIE, token_of
 from shared import redis_keys as keys
 from shared.dead_letters import DeadLetters
 from shared.keys import Grant, KeyStore
@@ -136,3 +137,27 @@ def test_last_words_are_whole_lines_without_keys_and_bounded() -> None:
     texts = [event.text for event in said if isinstance(event, StderrKept)]
     assert sum(map(len, texts)) < 20_000
     assert all(len(text) <= MOST_STDERR + 1 for text in texts)
+
+
+async def test_the_dashboard_retries_and_discards(
+    redis: ArqRedis, valkey: Valkey, store: RunStore, letters: DeadLetters
+) -> None:
+    await announce(redis)
+    one, other, kept = (
+        await die(store),
+        await die(store, reason=ErrorKind.SILENT),
+        await die(store, reason=ErrorKind.CLI_DIED),
+    )
+    async with serving(valkey.url) as api:
+        page = (await api.get("/dashboard/dead")).text
+        assert all(words in page for words in (one, other, kept, "last words"))
+        data = {"csrf": token_of(api.cookies[COOKIE])}
+        where = (await api.post(f"/dashboard/dead/{one}/retry", data=data)).headers["location"]
+        run = await RunIndex(redis).get(where.rpartition("/")[2])
+        assert run is not None
+        assert run.about.retry_of == one
+        await api.post("/dashboard/dead", data={**data, "reason": "silent", "do": "discard"})
+        await api.post("/dashboard/dead", data={**data, "reason": "", "do": "discard"})
+        assert [letter.id async for letter in letters.all()] == [kept]
+        await api.post(f"/dashboard/dead/{kept}/discard", data=data)
+        assert [letter.id async for letter in letters.all()] == []

@@ -21,7 +21,7 @@ from tests.unit.support_api import announce, serving
 
 ROOT = Path(__file__).resolve().parents[2]
 OPEN = {"/login"}
-ADMINS = {"/", "/feed", "/series", "/playground", "/workers", "/keys"}
+ADMINS = {"/", "/feed", "/series", "/playground", "/workers", "/dead", "/keys"}
 """Pages for which a key that may only read is not enough."""
 PARAMETERS = {"worker_id": "w", "session_id": "s" * 12, "batch_id": "b", "key_id": "k", "run_id": "run_1"}
 
@@ -136,6 +136,7 @@ async def test_pages_are_not_kept_and_run_no_foreign_script(redis: ArqRedis, val
             "/agents",
             "/sessions",
             "/batches",
+            "/dead",
             "/keys",
             "/login",
         ):
