@@ -11,7 +11,7 @@ from pathlib import Path
 import httpx
 import pytest
 import pytest_asyncio
-from playwright.async_api import Browser, BrowserContext, Page, async_playwright
+from playwright.async_api import Browser, BrowserContext, Page, async_playwright, expect
 
 from tests.support.model import Model
 from tests.support.stack import Stack, running_stack
@@ -23,7 +23,8 @@ _KEYS = [
     {"key": READER, "name": "Rea", "tenant": "theirs", "scopes": ["read"]},
 ]
 _NAMES = ("chromium", "chromium-browser", "google-chrome")
-_WAIT_MS = 15_000
+_WAIT_MS = 20_000
+expect.set_options(timeout=_WAIT_MS)
 DESK = {"width": 1440, "height": 900}
 
 
