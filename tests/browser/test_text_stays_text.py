@@ -24,7 +24,7 @@ CORPUS = [
     f"[click](data:text/html,<script>{HACK}</script>)",
     f'![x](x" onerror="{HACK})',
     f"<iframe srcdoc='<script>parent.{HACK}</script>'></iframe>",
-    f'<a href="jav&#x09;ascript:{HACK}">click</a>',
+    f'<a href="java&#x09;script:{HACK}">click</a>',
     f"<math><mtext></form><form><mglyph><style></math><img src onerror={HACK}>",
     f"<details open ontoggle={HACK}>x</details>",
     "<form action='/dashboard/logout' method=post><button>click</button></form>",
