@@ -41,14 +41,14 @@ def curl_example(url: str, model: str, *, needs_key: bool = False) -> str:
     return (
         f"curl -N {url}/v1/chat/completions \\\n"
         "  -H 'Content-Type: application/json' \\\n"
-        + ('  -H "Authorization: Bearer $BACKLINE_KEY" \\\n' if needs_key else "")
+        + ('  -H "Authorization: Bearer $BACKLINE_API_KEY" \\\n' if needs_key else "")
         + f"  -d {shlex.quote(json.dumps(body))}"
     )
 
 
 def python_example(url: str, model: str, *, needs_key: bool = False) -> str:
     """Return a Python program that asks `model` through the official SDK."""
-    key = 'os.environ["BACKLINE_KEY"]' if needs_key else '"unused"'
+    key = 'os.environ["BACKLINE_API_KEY"]' if needs_key else '"unused"'
     program = _PYTHON.format(base=f"{url}/v1", model=model, key=key)
     return f"import os\n\n{program}" if needs_key else program
 
@@ -79,7 +79,7 @@ def print_banner(
         )
         say("Serve your own agent with: make up AGENT=path/to/agent", "yellow")
     if needs_key:
-        say("Requests need a key: backline keys create --name me, then export BACKLINE_KEY=…", "yellow")
+        say("Requests need a key: backline keys create --name me, then export BACKLINE_API_KEY=…", "yellow")
     if models:
         say("\nTry it with curl:\n", "dim")
         say(curl_example(url, models[0], needs_key=needs_key))

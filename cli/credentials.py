@@ -22,17 +22,26 @@ _OFF = {"", "0", "false", "no", "off"}
 
 def check_credentials(environ: Mapping[str, str], agent_directories: Iterable[Path]) -> None:
     """Raise CommandError when no agent could reach a model: no key, login, cloud provider or key helper."""
-    if any(environ.get(name, "").strip() for name in _SECRETS):
-        return
-    if any(environ.get(name, "").strip().lower() not in _OFF for name in _CLOUDS):
-        return
-    if _logged_in(environ) or _key_helper(each / ".claude" for each in agent_directories):
+    if find_credentials(environ, agent_directories) is not None:
         return
     raise CommandError(
         "No Anthropic credentials found: set ANTHROPIC_API_KEY (in the environment or in .env), or log in"
         " once with `claude` (or set CLAUDE_CODE_OAUTH_TOKEN from `claude setup-token`), or use a cloud"
         " provider with CLAUDE_CODE_USE_BEDROCK=1 or CLAUDE_CODE_USE_VERTEX=1; `make demo` needs none."
     )
+
+
+def find_credentials(environ: Mapping[str, str], agent_directories: Iterable[Path]) -> str | None:
+    """What the agents' CLI will use, in words without a secret; `None` when there is nothing."""
+    if name := next((name for name in _SECRETS if environ.get(name, "").strip()), None):
+        return name
+    if name := next((n for n in _CLOUDS if environ.get(n, "").strip().lower() not in _OFF), None):
+        return name
+    if _logged_in(environ):
+        return f"the login in {_config_dir(environ)}"
+    if _key_helper(each / ".claude" for each in agent_directories):
+        return "the apiKeyHelper of an agent"
+    return None
 
 
 def without_credentials(environ: Mapping[str, str]) -> dict[str, str]:

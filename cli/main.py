@@ -12,8 +12,10 @@ from typing import TYPE_CHECKING, Annotated
 import structlog
 from cyclopts import App, CycloptsError, Parameter
 
+from cli.agents import agents
 from cli.batch import app as batch
 from cli.dead import app as dead
+from cli.config import config
 from cli.errors import CommandError
 from cli.keys import keys
 from cli.runs import app as runs
@@ -32,7 +34,7 @@ app = App(
     version=version("backline"),
     help_epilogue="Settings also come from BACKLINE_… variables, .env and backline.toml.",
 )
-for each in (batch, keys, webhooks, runs, dead):
+for each in (agents, batch, config, dead, keys, runs, webhooks):
     app.command(each)
 
 
@@ -70,15 +72,17 @@ def up(
 
 
 @app.command
-def demo(*, port: str | None = None) -> None:
+def demo(*, agent: Agents = None, port: str | None = None) -> None:
     """Serve the example agent with a scripted model: no account needed, replies are canned.
 
     Parameters
     ----------
+    agent
+        Directory of another agent, or NAME=DIR; may be repeated.
     port
         Port of the API; if not given and 9000 is taken, the next free one to 10000.
     """
-    loaded = _load(port=port)
+    loaded = _load(agents=agent, port=port)
     from cli.up import demo  # noqa: PLC0415 - imported here so that --help is quick
 
     demo(loaded)
@@ -153,6 +157,51 @@ def worker(
         serve(loaded.settings, loaded.environ)
     except WorkerStartError as error:
         raise CommandError(str(error)) from error
+
+
+@app.command
+def doctor(
+    *,
+    agent: Agents = None,
+    redis_url: str | None = None,
+    data: str | None = None,
+    online: Annotated[bool, Parameter(negative=())] = False,
+    mcp: Annotated[bool, Parameter(negative=())] = False,
+    json: Annotated[bool, Parameter(negative=())] = False,
+) -> None:
+    """Check all that requests depend on, say how to mend what fails; the exit code is 1 if something does.
+
+    Parameters
+    ----------
+    agent
+        Directory of an agent, or NAME=DIR; may be repeated.
+    redis_url
+        Redis or Valkey to look at.
+    data
+        Directory for private data.
+    online
+        Make one small call to the model too, to see that the credentials work.
+    mcp
+        Start the agents' MCP servers for a moment too.
+    json
+        Print JSON.
+    """
+    from cli.doctor.command import (  # noqa: PLC0415 - imported here so that --help is quick
+        check_settings,
+        examine,
+        report,
+    )
+
+    try:
+        loaded = _load(agents=agent, redis_url=redis_url, data_dir=data)
+    except SettingsError:
+        found = check_settings(os.environ, Path.cwd())
+        if all(finding.state != "failed" for finding in found):
+            raise  # a flag's fault
+    else:
+        found = examine(loaded, is_online=online, starts_servers=mcp)
+    if not report(found, is_json=json):
+        raise CommandError("Something has to be mended; the lines marked ✗ say how.")
 
 
 def main(arguments: Sequence[str]) -> int:

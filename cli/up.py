@@ -62,8 +62,13 @@ def up(loaded: Loaded) -> None:
 
 
 def demo(loaded: Loaded) -> None:
-    """Serve the example agent with a scripted model, leaving nothing behind. Raises CommandError."""
-    if not _EXAMPLE_AGENT.is_dir():
+    """Serve the example agent, or those of `--agent`, with a scripted model, leaving nothing behind.
+
+    Raises CommandError, and AgentError for a bad agent.
+    """
+    entries = loaded.settings.agents if loaded.origins["agents"] == "--agent" else ()
+    agents = parse_agents(entries)
+    if not agents and not _EXAMPLE_AGENT.is_dir():
         raise CommandError(
             f"The example agent is not at {_EXAMPLE_AGENT}: run the demo from a source checkout."
         )
@@ -73,7 +78,8 @@ def demo(loaded: Loaded) -> None:
             asked,
             redis_url=None,
             data_dir=Path(private),
-            agents=(f"assistant={_EXAMPLE_AGENT}",),
+            agents=tuple(f"{agent.name}={agent.directory}" for agent in agents)
+            or (f"assistant={_EXAMPLE_AGENT}",),
             default_agent=None,
             permission_mode="dontAsk",
             pass_env=(),

@@ -10,6 +10,7 @@ import difflib
 import io
 import re
 import tomllib
+from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple, get_type_hints
 
@@ -75,25 +76,48 @@ def load_settings(flags: Mapping[str, object], environ: Mapping[str, str], cwd: 
     `flags` maps field names to values, None for a flag that was not given. Relative paths are relative to
     `cwd`. Raises SettingsError for an unknown name or a bad value.
     """
-    dotenv = _read_dotenv(cwd / ".env")
-    merged = {**dotenv, **environ}
-    sources = (
-        _from_flags(flags),
-        _from_environment(environ, origin=None),
-        _from_environment(dotenv, origin=cwd / ".env"),
-        _from_numbered(merged),
-        _from_toml(_toml_path(merged, cwd)),
-        _from_key_file(cwd / KEY_FILE),
-    )
+    merged, said = _all_sources(flags, environ, cwd)
     chosen: dict[str, _Given] = {}
-    for source in sources:
-        for given in source:
-            chosen.setdefault(given.field, given)
+    for given in said:
+        if isinstance(given, SettingsError):
+            raise given
+        chosen.setdefault(given.field, given)
     values = {field: _convert(given, cwd) for field, given in chosen.items()}
     origins = {
         name: chosen[name].origin if name in chosen else DEFAULT for name in Settings.__struct_fields__
     }
     return Loaded(settings=Settings(**values), origins=origins, environ=merged)  # type: ignore[arg-type]
+
+
+def find_problems(environ: Mapping[str, str], cwd: Path) -> list[str]:
+    """All that `load_settings` would refuse, a sentence each; it raises the first."""
+    found: list[str] = []
+    try:
+        chosen: dict[str, _Given] = {}
+        for given in _all_sources({}, environ, cwd)[1]:
+            if isinstance(given, SettingsError):
+                found.append(str(given))
+            else:
+                chosen.setdefault(given.field, given)
+    except SettingsError as error:  # a file that cannot be read: what is below it is not known
+        return [*found, str(error)]
+    for given in chosen.values():
+        try:
+            _convert(given, cwd)
+        except SettingsError as error:
+            found.append(str(error))
+    return found
+
+
+def find_strays(environ: Mapping[str, str]) -> dict[str, str]:
+    """Variables that no setting has, but almost: each with the name that was probably meant."""
+    known = [CONFIG, API_KEY, *(PREFIX + field.upper() for field in _TYPES)]
+    close = {
+        name: difflib.get_close_matches(name.upper().replace("-", "_"), known, n=1, cutoff=0.85)
+        for name in environ
+        if not name.startswith(PREFIX)
+    }
+    return {name: found[0] for name, found in close.items() if found}
 
 
 def to_environment(settings: Settings) -> dict[str, str]:
@@ -109,6 +133,23 @@ def without_settings(environ: Mapping[str, str]) -> dict[str, str]:
     }
 
 
+def _all_sources(
+    flags: Mapping[str, object], environ: Mapping[str, str], cwd: Path
+) -> tuple[dict[str, str], Iterator[_Given | SettingsError]]:
+    """The environment with `.env` beneath it, and what each source says, the one that wins first."""
+    dotenv = _read_dotenv(cwd / ".env")
+    merged = {**dotenv, **environ}
+    sources = (
+        _from_flags(flags),
+        _from_environment(environ, origin=None),
+        _from_environment(dotenv, origin=cwd / ".env"),
+        _from_numbered(merged),
+        _from_toml(_toml_path(merged, cwd)),
+        _from_key_file(cwd / KEY_FILE),
+    )
+    return merged, chain.from_iterable(sources)
+
+
 def _from_flags(flags: Mapping[str, object]) -> Iterator[_Given]:
     for field, value in flags.items():
         if value not in (None, (), [], ""):
@@ -116,7 +157,7 @@ def _from_flags(flags: Mapping[str, object]) -> Iterator[_Given]:
             yield _Given(field, flag, flag, value, from_text=True)
 
 
-def _from_environment(environ: Mapping[str, str], origin: Path | None) -> Iterator[_Given]:
+def _from_environment(environ: Mapping[str, str], origin: Path | None) -> Iterator[_Given | SettingsError]:
     def given(field: str, name: str) -> _Given:
         return _Given(field, name, f"{name} in {origin}" if origin else name, environ[name], from_text=True)
 
@@ -126,8 +167,8 @@ def _from_environment(environ: Mapping[str, str], origin: Path | None) -> Iterat
         field = name.removeprefix(PREFIX).lower()
         if field not in _TYPES or name != name.upper():
             known = [CONFIG.removeprefix(PREFIX), *(field.upper() for field in _TYPES)]
-            raise SettingsError(_unknown("variable", name, str(origin or "the environment"), known, PREFIX))
-        if environ[name].strip():
+            yield SettingsError(_unknown("variable", name, str(origin or "the environment"), known, PREFIX))
+        elif environ[name].strip():
             yield given(field, name)
     for name, field in _ALIASES.items():
         if environ.get(name, "").strip():
@@ -178,7 +219,7 @@ def _toml_path(environ: Mapping[str, str], cwd: Path) -> Path | None:
     return None
 
 
-def _from_toml(path: Path | None) -> Iterator[_Given]:
+def _from_toml(path: Path | None) -> Iterator[_Given | SettingsError]:
     if path is None:
         return
     try:
@@ -187,8 +228,8 @@ def _from_toml(path: Path | None) -> Iterator[_Given]:
         raise SettingsError(f"Cannot read {path}: {error}.") from error
     for field, value in content.items():
         if field not in _TYPES:
-            raise SettingsError(_unknown("setting", field, str(path), _TYPES))
-        if value not in ("", []):
+            yield SettingsError(_unknown("setting", field, str(path), _TYPES))
+        elif value not in ("", []):
             yield _Given(field, field, str(path), value, from_text=False)
 
 

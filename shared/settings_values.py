@@ -69,6 +69,14 @@ def to_text(value: object) -> str:
     return ",".join(entries) if plain else msgspec.json.encode(entries).decode()
 
 
+def masked(field: str, value: object) -> str:
+    """Write a setting for people, less what is secret in it."""
+    text = to_text(value) if value not in (None, ()) else ""
+    if field == "api_keys" or field.endswith("_secret"):
+        return "…" if text else ""
+    return re.sub(r"(?<=://)[^/@\s]*@", "…@", text)
+
+
 def _split(text: str) -> list[str]:
     if text.startswith("["):
         return msgspec.json.decode(text, type=list[str])

@@ -32,7 +32,7 @@ from shared.tasks import end_tasks
 from shared.telemetry import configure_logs
 from worker.caching import CachingTurns, Versions
 from worker.claude.home import Homes
-from worker.claude.launch import CREDENTIALS, CliNotFoundError, Launcher, find_cli
+from worker.claude.launch import CREDENTIALS, CliNotFoundError, Launcher, find_cli, version_of
 from worker.claude.live import LiveProcess
 from worker.claude.process import CliNotStartedError
 from worker.execute import Executor
@@ -48,7 +48,6 @@ from worker.sandbox.bubblewrap import Bubblewrap, SandboxError, find_sandbox
 from worker.sessions import Sessions
 from worker.turns import Turns
 
-_VERSION_S = 20.0
 _STOPPING_S = 5.0
 
 _log = structlog.get_logger(__name__)
@@ -71,7 +70,7 @@ def serve(settings: Settings, environ: Mapping[str, str]) -> None:
         raise WorkerStartError("A worker needs a Redis: --redis-url URL.")
     try:
         cli = find_cli(settings)
-        version = _version_of(cli)
+        version = version_of(cli)
     except (CliNotFoundError, OSError, subprocess.SubprocessError) as error:
         if not settings.fallbacks:
             raise WorkerStartError(f"The Claude CLI does not run here: {error}") from error
@@ -329,9 +328,3 @@ def _sandbox(settings: Settings, agents: tuple[Agent, ...], environ: Mapping[str
         )
     _log.warning("sandbox_off", because=why, tools_run_as="root" if is_root else "the worker's user")
     return None
-
-
-def _version_of(cli: Path) -> str:
-    """The CLI's version; raises `OSError` or `subprocess.SubprocessError` when it does not run."""
-    done = subprocess.run([cli, "--version"], capture_output=True, text=True, timeout=_VERSION_S, check=True)
-    return done.stdout.split()[0] if done.stdout.split() else "unknown"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os.path
+import subprocess
 from collections.abc import Mapping
 from importlib.util import find_spec
 from pathlib import Path
@@ -99,6 +100,7 @@ _FIXED = {
 
 
 _NO_OPTIONS = LaunchOptions()
+_VERSION_S = 20.0
 
 
 class CliNotFoundError(Exception):
@@ -134,6 +136,12 @@ def find_cli(settings: Settings) -> Path:
         if bundled.is_file():
             return bundled
     raise CliNotFoundError("The claude-agent-sdk wheel of this platform has no CLI: set claude_path to one.")
+
+
+def version_of(cli: Path) -> str:
+    """The CLI's version; raises `OSError` or `subprocess.SubprocessError` when it does not run."""
+    done = subprocess.run([cli, "--version"], capture_output=True, text=True, timeout=_VERSION_S, check=True)
+    return done.stdout.split()[0] if done.stdout.split() else "unknown"
 
 
 class Launcher:

@@ -1,0 +1,193 @@
+"""`backline agents`: which are served, whether a directory is sound, and a new one to begin with."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+from cyclopts import App, Parameter
+from redis.exceptions import RedisError
+
+from cli.errors import CommandError
+from cli.tables import print_json, print_table, say
+from shared.agents import Agent, AgentError, parse_agents
+from shared.settings_sources import load_settings
+
+if TYPE_CHECKING:
+    from shared.registry import Registry
+    from shared.settings import Settings
+
+agents = App(name="agents", help="Agents: list those served, check directories, make a new one.")
+
+_CLAUDE_MD = """\
+# {title}
+
+You are a helpful assistant. Say here who you are, whom you answer, and what you must never do.
+
+What you know stands in `docs/`. Look an answer up there before you give it, and name the document it came
+from. When the documents do not say, say so.
+"""
+_SETTINGS = """\
+{
+  "permissions": {
+    "allow": ["Read(./**)", "Glob", "Grep"],
+    "deny": ["Read(./.env)", "Read(./.env.*)"]
+  }
+}
+"""
+_DOCUMENT = "# About\n\nWrite down here what the agent should know.\n"
+_SKILL = """\
+---
+name: summary
+description: How to sum up a document. Use it when somebody asks for a summary.
+---
+
+Three sentences at most: what it is about, what it says, and what follows from it for the reader.
+"""
+
+
+@agents.command(name="list")
+def list_(*, redis_url: str | None = None, data: str | None = None, json: bool = False) -> None:
+    """List the agents that workers serve; where no Redis runs, those of the settings.
+
+    Parameters
+    ----------
+    redis_url
+        Redis or Valkey that the workers use.
+    data
+        Directory for private data, where `backline up` keeps its own Redis.
+    json
+        Print JSON.
+    """
+    flags = {"redis_url": redis_url, "data_dir": data}
+    settings = load_settings(flags, os.environ, Path.cwd()).settings
+    known = asyncio.run(_registry(settings))
+    rows = _served(known) if known is not None else _local(settings)
+    if json:
+        print_json(rows)
+    elif not rows:
+        say("No agent is served." if known is not None else "Nothing runs, and the settings name no agent.")
+    else:
+        if known is None:
+            say("Nothing runs; these are the agents of the settings:")
+        columns = tuple(rows[0])
+        print_table(columns, [tuple(str(row[column]) for column in columns) for row in rows])
+
+
+@agents.command
+def check(
+    directories: Annotated[list[str] | None, Parameter(negative=())] = None,
+    /,
+    *,
+    mcp: Annotated[bool, Parameter(negative=())] = False,
+    json: bool = False,
+) -> None:
+    """Check agents' directories; the exit code is 1 if one cannot work.
+
+    Parameters
+    ----------
+    directories
+        Directories, or NAME=DIR; if not given, those of the settings.
+    mcp
+        Start each MCP server for a moment too.
+    json
+        Print JSON.
+    """
+    from cli.doctor.command import check_agents, report  # noqa: PLC0415 - imported here so that --help is quick
+
+    loaded = load_settings({}, os.environ, Path.cwd())
+    entries = directories or loaded.settings.agents
+    if not entries:
+        raise CommandError("Give a directory: `backline agents check path/to/agent`.", code=2)
+    found = check_agents(entries, loaded.settings, loaded.environ, starts_servers=mcp)
+    if not report(found, is_json=json):
+        raise CommandError("An agent cannot work as it is.")
+
+
+@agents.command
+def new(name: str, /, *, directory: str | None = None, skill: bool = False) -> None:
+    """Write a small agent that works, to go on from.
+
+    Parameters
+    ----------
+    name
+        Its name, which clients give as `model`.
+    directory
+        Where to put it; if not given, NAME in the working directory.
+    skill
+        With a skill.
+    """
+    place = Path(directory or name).expanduser().absolute()
+    if place.exists():
+        raise CommandError(f"{place} is already there; give another --directory.", code=2)
+    files = {
+        "CLAUDE.md": _CLAUDE_MD.format(title=name.replace("-", " ").capitalize()),
+        ".claude/settings.json": _SETTINGS,
+        "docs/about.md": _DOCUMENT,
+        **({".claude/skills/summary/SKILL.md": _SKILL} if skill else {}),
+    }
+    try:
+        place.mkdir(parents=True)
+        (agent,) = parse_agents([f"{name}={place}"])
+    except AgentError:
+        place.rmdir()
+        raise
+    except OSError as error:
+        raise CommandError(f"Cannot make {place}: {error.strerror}.") from error
+    for relative, text in files.items():
+        path = place / relative
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text, "utf-8")
+    given = place if agent.name == place.name else f"{agent.name}={place}"
+    say(
+        f"Made {place}. Say in its CLAUDE.md what it is for, and serve it:\n\n  backline up --agent {given}\n"
+    )
+    say(f"or try it without an account, with canned replies:\n\n  backline demo --agent {given}")
+
+
+async def _registry(settings: Settings) -> Registry | None:
+    """What workers have announced, or `None` where there is no Redis; none is started for it."""
+    from cli.doctor.redis_server import find_redis  # noqa: PLC0415 - imported here so that --help is quick
+    from shared.redis import connect  # noqa: PLC0415
+    from shared.registry import RegistryStore  # noqa: PLC0415
+
+    url, finding = await find_redis(settings)
+    if url is None:
+        if finding.state == "failed":
+            raise CommandError(finding.said)
+        return None
+    redis = connect(url)
+    try:
+        return await RegistryStore(redis).look()
+    except (RedisError, OSError) as error:
+        raise CommandError(f"Redis does not answer: {error}") from error
+    finally:
+        await redis.aclose()
+
+
+def _served(known: Registry) -> list[dict[str, Any]]:
+    rows = []
+    for name in known.served:
+        workers = [worker for worker in known.workers if name in worker.agents]
+        described = known.agents.get(name)
+        rows.append(
+            {
+                "agent": name,
+                "workers": len(workers),
+                "hosts": ", ".join(sorted({worker.host for worker in workers})),
+                "slots": sum(worker.slots for worker in workers),
+                "busy": sum(worker.busy for worker in workers),
+                "description": described.description if described is not None else "",
+            }
+        )
+    return rows
+
+
+def _local(settings: Settings) -> list[dict[str, Any]]:
+    return [_row(agent) for agent in parse_agents(settings.agents)]
+
+
+def _row(agent: Agent) -> dict[str, Any]:
+    return {"agent": agent.name, "directory": str(agent.directory), "description": agent.description}

@@ -1,0 +1,57 @@
+"""`backline agents` makes directories that pass its own check, and says what does not."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import msgspec
+import pytest
+
+from cli.main import main
+
+
+@pytest.fixture(autouse=True)
+def in_a_place_of_its_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("REDIS_URL", raising=False)
+    monkeypatch.setenv("BACKLINE_DATA_DIR", str(tmp_path / "data"))
+    monkeypatch.chdir(tmp_path)
+
+
+@pytest.mark.parametrize("words", [[], ["--skill"], ["--directory", "elsewhere"]])
+def test_a_new_agent_passes_the_check(words: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["agents", "new", "front-desk", *words]) == 0
+    place = "elsewhere" if "--directory" in words else "front-desk"
+    assert f"backline demo --agent {'front-desk=' if place == 'elsewhere' else ''}" in capsys.readouterr().out
+    assert main(["agents", "check", f"front-desk={place}"]) == 0
+    assert "Front desk" in capsys.readouterr().out
+
+
+def test_nothing_is_overwritten(tmp_path: Path) -> None:
+    (tmp_path / "desk").mkdir()
+    assert main(["agents", "new", "desk"]) == 2
+    assert list((tmp_path / "desk").iterdir()) == []
+
+
+@pytest.mark.parametrize("name", ["Desk!", "opus"])
+def test_a_name_that_no_agent_can_have_leaves_nothing(tmp_path: Path, name: str) -> None:
+    assert main(["agents", "new", name]) == 2
+    assert not (tmp_path / name).exists()
+
+
+def test_a_bad_directory_fails_the_check(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["agents", "new", "desk"]) == 0
+    (tmp_path / "desk" / ".mcp.json").write_text("{")
+    capsys.readouterr()
+    assert main(["agents", "check", "desk", "--json"]) == 1
+    found = msgspec.json.decode(capsys.readouterr().out)
+    assert "passed over" in found["findings"][0]["said"]
+
+
+def test_where_nothing_runs_the_agents_of_the_settings_are_listed(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["agents", "new", "desk"]) == 0
+    monkeypatch.setenv("BACKLINE_AGENTS", "desk")
+    capsys.readouterr()
+    assert main(["agents", "list", "--json"]) == 0
+    assert [row["agent"] for row in msgspec.json.decode(capsys.readouterr().out)] == ["desk"]
