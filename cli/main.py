@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Annotated
 import structlog
 from cyclopts import App, CycloptsError, Parameter
 
+from cli import service
 from cli.agents import agents
 from cli.batch import app as batch
 from cli.dead import app as dead
@@ -20,8 +21,13 @@ from cli.errors import CommandError
 from cli.keys import keys
 from cli.runs import app as runs
 from cli.webhooks import webhooks
+from cli.chat import chat
+from cli.config import config
+from cli.errors import CommandError
+from cli.keys import keys
+from cli.top import top
 from shared.agents import AgentError
-from shared.settings_sources import Loaded, SettingsError, load_settings
+from shared.settings_sources import Loaded, SettingsError, load_settings, to_variables
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -36,6 +42,9 @@ app = App(
 )
 for each in (agents, batch, config, dead, keys, runs, webhooks):
     app.command(each)
+service.add_to(app)
+app.command(chat)
+app.command(top)
 
 
 @app.command
@@ -47,6 +56,8 @@ def up(
     data: str | None = None,
     redis_url: str | None = None,
     slots: str | None = None,
+    detach: Annotated[bool, Parameter(negative=())] = False,
+    background: Annotated[Path | None, Parameter(show=False)] = None,
 ) -> None:
     """Serve your agents: Redis, API and worker on this machine.
 
@@ -64,11 +75,19 @@ def up(
         Redis or Valkey to use, instead of one of our own.
     slots
         Turns to run at the same time.
+    detach
+        Go on in the background: see `backline status`, `logs`, `stop` and `restart`.
+    background
+        What `--detach` starts: the directory to say there when it is ready.
     """
     loaded = _load(agents=agent, port=port, host=host, data_dir=data, redis_url=redis_url, slots=slots)
-    from cli.up import up  # noqa: PLC0415 - imported here so that --help is quick
+    from cli.up import check, up  # noqa: PLC0415 - imported here so that --help is quick
 
-    up(loaded)
+    if detach:
+        check(loaded)
+        service.start(to_variables(loaded))
+    else:
+        up(loaded, background)
 
 
 @app.command

@@ -14,6 +14,7 @@ import msgspec
 import structlog
 
 from cli import probe
+from cli.background import bound_log, note_ready
 from cli.banner import base_url, print_banner
 from cli.child import Launch
 from cli.credentials import check_credentials, without_credentials
@@ -28,6 +29,7 @@ from shared.settings_sources import to_environment, without_settings
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    from shared.agents import Agent
     from shared.settings import Settings
     from shared.settings_sources import Loaded
 
@@ -35,14 +37,30 @@ log = structlog.get_logger("up")
 
 _READY_S = 30.0
 _POLL_S = 0.1
+_LOG_S = 10.0
+"""How often somebody looks whether the log has become long."""
 _MARGIN_S = 2.0
 """A child keeps its own drain time; only one that overruns it is killed."""
 _EXAMPLE_AGENT = Path(__file__).resolve().parent.parent / "examples" / "agents" / "assistant"
 _PROXIES = {"HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY"}
 
 
-def up(loaded: Loaded) -> None:
-    """Serve the given agents until Ctrl-C or SIGTERM. Raises CommandError, and AgentError for a bad agent."""
+def up(loaded: Loaded, background: Path | None = None) -> None:
+    """Serve the given agents until Ctrl-C or SIGTERM. Raises what `check` raises.
+
+    `background` is where to say that it is ready, when nobody looks on.
+    """
+    agents = check(loaded)
+    settings = msgspec.structs.replace(
+        loaded.settings,
+        agents=tuple(f"{agent.name}={agent.directory}" for agent in agents),
+        port=choose_port(loaded.settings.host, loaded.settings.port, asked=loaded.asked("port")),
+    )
+    asyncio.run(_serve(settings, without_settings(loaded.environ), demo=False, background=background))
+
+
+def check(loaded: Loaded) -> tuple[Agent, ...]:
+    """The agents to serve. Raises CommandError where they cannot be, and AgentError for a bad one."""
     settings = loaded.settings
     if not settings.agents:
         raise CommandError(
@@ -53,12 +71,7 @@ def up(loaded: Loaded) -> None:
     agents = parse_agents(settings.agents)
     if not settings.fallbacks:
         check_credentials(loaded.environ, [agent.directory for agent in agents])
-    settings = msgspec.structs.replace(
-        settings,
-        agents=tuple(f"{agent.name}={agent.directory}" for agent in agents),
-        port=choose_port(settings.host, settings.port, asked=loaded.asked("port")),
-    )
-    asyncio.run(_serve(settings, without_settings(loaded.environ), demo=False))
+    return agents
 
 
 def demo(loaded: Loaded) -> None:
@@ -96,16 +109,24 @@ def demo(loaded: Loaded) -> None:
         asyncio.run(_serve(settings, environ, demo=True))
 
 
-async def _serve(settings: Settings, environ: Mapping[str, str], *, demo: bool) -> None:
+async def _serve(
+    settings: Settings, environ: Mapping[str, str], *, demo: bool, background: Path | None = None
+) -> None:
     async with crew() as mates:
         try:
-            await _start(mates, settings, environ, demo=demo)
-            await mates.pause(None)
+            url = await _start(mates, settings, environ, demo=demo)
+            if background is not None:
+                note_ready(background, url)
+            while True:
+                await mates.pause(_LOG_S if background is not None else None)
+                if background is not None:
+                    bound_log(background)
         except Stopped:
             log.info("stopping", hint="Ctrl-C again ends everything at once")
 
 
-async def _start(mates: Crew, settings: Settings, environ: Mapping[str, str], *, demo: bool) -> None:
+async def _start(mates: Crew, settings: Settings, environ: Mapping[str, str], *, demo: bool) -> str:
+    """Start everything and say so; gives the API's address."""
     settings, hold = await _start_redis(mates, settings)
     worker_environ = dict(environ)
     if demo:
@@ -125,6 +146,7 @@ async def _start(mates: Crew, settings: Settings, environ: Mapping[str, str], *,
     await _until_ready(mates, url)
     served = [agent.name for agent in parse_agents(settings.agents)]
     print_banner(url, served, demo=demo, needs_key=await probe.needs_key(url))
+    return url
 
 
 async def _start_redis(mates: Crew, settings: Settings) -> tuple[Settings, tuple[int, ...]]:

@@ -126,6 +126,12 @@ def to_environment(settings: Settings) -> dict[str, str]:
     return {PREFIX + name.upper(): to_text(value) for name, value in given if value not in (None, ())}
 
 
+def to_variables(loaded: Loaded) -> dict[str, str]:
+    """Return those settings that flags gave, as the `BACKLINE_…` variables that say the same."""
+    given = (name for name, origin in loaded.origins.items() if origin.startswith("--"))
+    return {PREFIX + name.upper(): to_text(getattr(loaded.settings, name)) for name in given}
+
+
 def without_settings(environ: Mapping[str, str]) -> dict[str, str]:
     """Return `environ` less every variable that Backline itself reads."""
     return {

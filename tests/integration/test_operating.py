@@ -6,21 +6,26 @@ import json
 import subprocess
 from pathlib import Path
 
+from scripted_model import say, script, tokens
 from tests.support.processes import BACKLINE
 from tests.support.stack import Stack, clean_environ
+from tests.support.terminal import at_terminal
 
 
-def backline(stack: Stack, home: Path, *words: str, given: str = "") -> subprocess.CompletedProcess[str]:
-    environ = clean_environ(home) | {
+def environ_of(stack: Stack, home: Path) -> dict[str, str]:
+    return clean_environ(home) | {
         "REDIS_URL": stack.redis_url,
         "BACKLINE_PORT": str(stack.port),
         "BACKLINE_DATA_DIR": str(home / "data"),
         "ANTHROPIC_BASE_URL": stack.model.url,
         "ANTHROPIC_API_KEY": "sk-ant-scripted",
     }
+
+
+def backline(stack: Stack, home: Path, *words: str, given: str = "") -> subprocess.CompletedProcess[str]:
     return subprocess.run(
         [BACKLINE, *words],
-        env=environ,
+        env=environ_of(stack, home),
         cwd=home,
         input=given,
         capture_output=True,
@@ -49,3 +54,56 @@ def test_the_agents_that_workers_serve_are_listed(stack: Stack, tmp_path: Path) 
     assert rows["agent"]["description"] == "A tester's agent"
     assert "other" in rows
     assert rows["agent"]["slots"] == 8
+
+
+def test_a_message_from_a_pipe_is_answered(stack: Stack, tmp_path: Path, marker: str) -> None:
+    done = backline(stack, tmp_path, "chat", "agent", given=f"{marker} {say('It is *open*.')}")
+    assert (done.returncode, done.stdout) == (0, "It is *open*.\n"), done.stderr
+
+
+def test_what_the_api_says_of_a_wrong_agent_is_passed_on(stack: Stack, tmp_path: Path) -> None:
+    done = backline(stack, tmp_path, "chat", "nobody", given="hi")
+    assert done.returncode == 1
+    assert "nobody" in done.stderr
+    assert done.stderr.count("\n") == 1
+    assert backline(stack, tmp_path, "chat", "agent").returncode == 2
+
+
+def test_a_conversation_at_a_terminal_knows_what_was_said(stack: Stack, tmp_path: Path, marker: str) -> None:
+    with at_terminal([BACKLINE, "chat", "agent"], environ_of(stack, tmp_path), tmp_path) as terminal:
+        terminal.until("> ")
+        terminal.type(f"{marker} {say('Fine **words**.')}\n")
+        terminal.until("\x1b[1mwords\x1b[0m.")  # rendered: bold, without its stars
+        terminal.until("> ")
+        terminal.type("/nothing\n")
+        terminal.until("There is no /nothing")
+        terminal.type(f"{marker} {say('Again.')}\n")
+        terminal.until("Again.")
+        terminal.until("> ")
+        terminal.type("/new\n")
+        terminal.until("A new conversation.")
+        terminal.type("/quit\n")
+        assert terminal.exit_code() == 0
+    assert [role for role, _ in stack.model.calls(marker)[-1].turns] == ["user", "assistant", "user"]
+
+
+def test_ctrl_c_stops_the_answer_and_not_the_chat(stack: Stack, tmp_path: Path, marker: str) -> None:
+    with at_terminal([BACKLINE, "chat", "agent"], environ_of(stack, tmp_path), tmp_path) as terminal:
+        terminal.until("> ")
+        terminal.type(f"{marker} {script(tokens(400, pace_ms=50))}\n")
+        terminal.until("t5 t6")
+        terminal.type("\x03")
+        terminal.until("> ")
+        terminal.type("/quit\n")
+        assert terminal.exit_code() == 0
+
+
+def test_what_goes_on_is_shown_once(stack: Stack, tmp_path: Path, marker: str) -> None:
+    assert backline(stack, tmp_path, "chat", "agent", given=f"{marker} {say('Seen.')}").returncode == 0
+    done = backline(stack, tmp_path, "top", "--once")
+    assert done.returncode == 0, done.stderr
+    assert "slots" in done.stdout
+    assert "completed" in done.stdout
+    known = json.loads(backline(stack, tmp_path, "top", "--json").stdout)
+    assert known["workers"] == 1
+    assert known["runs"][0]["agent"] == "agent"

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 import os
 import re
 import signal
@@ -126,3 +128,82 @@ def test_up_names_the_process_that_died_and_ends_the_others(tmp_path: Path) -> N
         api.kill()
         assert running.process.wait(30) == 1
         assert survivors(processes, within_s=1) == []
+
+
+class Shell:
+    """A person's shell in a directory, in front of a Backline in the background."""
+
+    def __init__(self, cwd: Path, **variables: str) -> None:
+        self._cwd = cwd
+        environ = {name: value for name, value in os.environ.items() if not name.startswith(_OURS)}
+        environ |= {"HOME": str(cwd), "XDG_STATE_HOME": str(cwd / "state"), "NO_PROXY": "127.0.0.1"}
+        self._environ = environ | variables
+
+    def __call__(self, *words: str) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(
+            [BACKLINE, *words],
+            cwd=self._cwd,
+            env=self._environ,
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            timeout=60,
+            check=False,
+        )
+
+
+@pytest.mark.timeout(150)
+def test_a_backline_in_the_background_is_started_watched_and_stopped(tmp_path: Path) -> None:
+    assert Shell(tmp_path)("agents", "new", "desk").returncode == 0
+    shell = Shell(tmp_path, ANTHROPIC_API_KEY="sk-ant-none", BACKLINE_WARM="0")
+    started = shell("up", "--agent", "desk", "--data", str(tmp_path / "data"), "--slots", "3", "--detach")
+    try:
+        assert started.returncode == 0, started.stderr
+        known = json.loads(shell("status", "--json").stdout)
+        assert (known["state"], known["ready"], known["slots"]) == ("running", True, 3)
+        assert known["url"] in started.stdout
+        tree = psutil.Process(known["pid"]).children(recursive=True)
+        assert "worker_ready" in shell("logs").stdout
+        again = shell("up", "--agent", "desk", "--detach")
+        assert again.returncode == 1
+        assert "It runs already" in again.stderr
+        restarted = shell("restart")
+        assert restarted.returncode == 0, restarted.stderr
+        assert survivors(tree, within_s=1) == []
+        known = json.loads(shell("status", "--json").stdout)
+        assert known["slots"] == 3
+        tree = [psutil.Process(known["pid"]), *psutil.Process(known["pid"]).children(recursive=True)]
+    finally:
+        stopped = shell("stop")
+    assert stopped.returncode == 0, stopped.stderr
+    assert survivors(tree, within_s=1) == []
+    assert shell("status").returncode == 1
+    assert shell("stop").returncode == 1
+
+
+def test_one_that_does_not_start_says_why(tmp_path: Path) -> None:
+    (tmp_path / "desk").mkdir()
+    shell = Shell(tmp_path, ANTHROPIC_API_KEY="sk-ant-none", REDIS_URL="redis://127.0.0.1:1/0")
+    started = shell("up", "--agent", "desk", "--detach")
+    assert started.returncode == 1
+    assert "Cannot use the Redis at" in started.stderr
+    assert shell("status", "--json").returncode == 1
+
+
+def test_a_process_that_only_has_the_number_is_never_ended(tmp_path: Path) -> None:
+    shell = Shell(tmp_path)
+    with subprocess.Popen([sys.executable, "-c", "import time; time.sleep(60)"]) as stranger:
+        (place,) = [_place_of(tmp_path)]
+        place.mkdir(parents=True)
+        started = psutil.Process(stranger.pid).create_time()
+        record = {"pid": stranger.pid, "started": started, "variables": {}}
+        (place / "up.json").write_text(json.dumps(record))
+        assert "ended by itself" in shell("status").stdout
+        assert shell("stop").returncode == 1
+        assert stranger.poll() is None
+        stranger.kill()
+
+
+def _place_of(directory: Path) -> Path:
+    name = hashlib.sha256(os.fsencode(directory.resolve())).hexdigest()[:16]
+    return directory / "state" / "backline" / "up" / name
