@@ -10,10 +10,8 @@ import msgspec
 
 from api.errors import ApiError
 from shared.runs import Effort, LaunchOptions
-from shared.settings import Settings
+from shared.settings import PERMISSION_MODES, Settings
 
-_MODES = ("plan", "dontAsk", "default", "acceptEdits", "bypassPermissions")
-"""From the strictest to the freest."""
 _MOST_NAMES = 100
 _LONGEST_PART = 255
 """Of a path, in bytes, on the file systems there are."""
@@ -93,7 +91,7 @@ def _permission_mode(options: ClaudeOptions, settings: Settings) -> str | None:
     mode, field = options.permission_mode, "permission_mode"
     if options.auto_allow_permissions:
         mode, field = "bypassPermissions", "auto_allow_permissions"
-    if mode is not None and _MODES.index(mode) > _MODES.index(settings.permission_mode):
+    if mode is not None and PERMISSION_MODES.index(mode) > PERMISSION_MODES.index(settings.permission_mode):
         _require("permissions", field, settings)
     return mode
 

@@ -93,6 +93,7 @@ def demo(loaded: Loaded) -> None:
             data_dir=Path(private),
             agents=tuple(f"{agent.name}={agent.directory}" for agent in agents)
             or (f"assistant={_EXAMPLE_AGENT}",),
+            agents_file=None,
             default_agent=None,
             permission_mode="dontAsk",
             pass_env=(),

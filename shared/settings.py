@@ -16,6 +16,9 @@ Port = Annotated[int, Meta(ge=1, le=65535)]
 Seconds = Annotated[float, Meta(gt=0)]
 Count = Annotated[int, Meta(ge=1)]
 ClientRight = Literal["mcp_config", "permissions", "priority"]
+AgentFiles = Literal["read-write", "read-only", "scratch"]
+PERMISSION_MODES = ("plan", "dontAsk", "default", "acceptEdits", "bypassPermissions")
+"""From the strictest to the freest."""
 
 
 class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -34,6 +37,8 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     """Origins of web pages that may ask, such as `https://chat.example`; the API's own always may."""
     agents: tuple[str, ...] = ()
     """Agent directories this host's worker serves, each `DIR` or `NAME=DIR`."""
+    agents_file: Path | None = None
+    """TOML file with what holds for single agents, a table each (agents.md)."""
     default_agent: str | None = None
     """The agent behind a bare Claude model name; unset: the first agent served."""
 
@@ -50,7 +55,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     """What an agent's process runs in; `auto`: bubblewrap where it works, else none, and the log says so."""
     sandbox_paths: tuple[Path, ...] = ()
     """Files and directories that every agent may read in its sandbox, beside the system's."""
-    agent_files: Literal["read-write", "read-only", "scratch"] = "read-write"
+    agent_files: AgentFiles = "read-write"
     """What an agent in a sandbox may do to its directory; `scratch`: a copy, for each process."""
     agent_network: Literal["host", "none"] = "host"
     """What an agent in a sandbox reaches; `none`: the model, by the credential proxy, and nothing else."""

@@ -13,10 +13,8 @@ import msgspec
 
 from shared.agents import is_claude_model
 from shared.runs import LaunchOptions, RunRequest
-from shared.settings import Settings
+from shared.settings import PERMISSION_MODES, Settings
 
-_MODES = ("plan", "dontAsk", "default", "acceptEdits", "bypassPermissions")
-"""From the strictest to the freest."""
 _TOOL = re.compile(r"[^,\s-][^,\n\r\0]{0,200}")
 _ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}")
 _MOST_NAMES = 100
@@ -70,9 +68,11 @@ def _admit_names(options: LaunchOptions) -> None:
 
 def _admit_rights(options: LaunchOptions, settings: Settings) -> None:
     mode = options.permission_mode
-    if mode is not None and mode not in _MODES:
+    if mode is not None and mode not in PERMISSION_MODES:
         raise NotPermittedError("The run names a permission mode that is none.")
-    is_freer = mode is not None and _MODES.index(mode) > _MODES.index(settings.permission_mode)
+    is_freer = mode is not None and PERMISSION_MODES.index(mode) > PERMISSION_MODES.index(
+        settings.permission_mode
+    )
     if is_freer and "permissions" not in settings.client_may:
         raise NotPermittedError("The run asks for a freer permission mode than this worker's.")
     if options.mcp_config is not None and "mcp_config" not in settings.client_may:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 import msgspec
 import structlog
@@ -22,9 +22,10 @@ _log = structlog.get_logger(__name__)
 
 
 class Versions:
-    """The versions of this worker's agents."""
+    """The versions of this worker's agents; `mode_of` gives an agent's permission mode."""
 
-    def __init__(self, agents: Mapping[str, Agent], also: str) -> None:
+    def __init__(self, agents: Mapping[str, Agent], also: str, mode_of: Callable[[str], str]) -> None:
+        self._mode_of = mode_of
         self._agents = agents
         self._versions = AgentVersions(also)
         self._lock = asyncio.Lock()
@@ -35,7 +36,8 @@ class Versions:
         if agent is None:
             return ""
         async with self._lock:
-            return await asyncio.to_thread(self._versions.of, agent.directory)
+            version = await asyncio.to_thread(self._versions.of, agent.directory)
+        return f"{version}-{self._mode_of(name)}" if version else ""
 
     async def all(self) -> dict[str, str]:
         """The versions of all agents that have one."""

@@ -59,12 +59,14 @@ class Executor:
         settings: Settings,
         worker_id: str,
         pauses: Pauses,
+        settings_of: Callable[[str], Settings] | None = None,
     ) -> None:
         self._redis = redis
         self._store = store
         self._writer = writer
         self._turns = turns
         self._settings = settings
+        self._settings_of = settings_of or (lambda _: settings)
         self._worker_id = worker_id
         self._pauses = pauses
         self._notes = Notes(redis, worker_id)
@@ -148,7 +150,8 @@ class Executor:
     async def _turn_away(self, attempt: Attempt) -> TerminalEvent | None:
         """The API lets no such run through: somebody else wrote it, or the settings of the two differ."""
         try:
-            await asyncio.to_thread(admit, attempt.request, self._settings)
+            settings = self._settings_of(attempt.request.agent)
+            await asyncio.to_thread(admit, attempt.request, settings)
             return None
         except NotPermittedError as refused:
             error = refused
@@ -238,7 +241,7 @@ class Executor:
 
     async def _go_on(self, request: RunRequest, lost: Lost, reporter: _Reporter, stop: Stop) -> None:
         """What becomes of a turn that had shown something when its worker was lost."""
-        policy = request.on_worker_loss or self._settings.on_worker_loss
+        policy = request.on_worker_loss or self._settings_of(request.agent).on_worker_loss
         if policy == "fail" or lost.has_calls or (lost.fell_back and policy != "rerun"):
             said = "The worker was lost after the answer had begun; a second try would say something else."
             await reporter.conclude(RunFailed(error=RunError(ErrorKind.WORKER_LOST, said)))

@@ -18,13 +18,14 @@ import uvloop
 from redis.exceptions import RedisError
 
 from shared import redis_keys as keys
+from shared.agent_policy import PolicyError
 from shared.agents import Agent, parse_agents
 from shared.answer_cache import AnswerCache
 from shared.event_writer import EventWriter
 from shared.pauses import PauseStore
 from shared.projects import ProjectStore
 from shared.redis import connect
-from shared.registry import RegistryStore, WorkerRecord, describe
+from shared.registry import AgentRecord, RegistryStore, WorkerRecord, describe
 from shared.run_store import RunStore
 from shared.settings import Settings
 from shared.subscriber import Subscriber
@@ -41,6 +42,7 @@ from worker.gate.gate import Gate
 from worker.gate.upstream import GateError, find_upstream, without_credentials
 from worker.leases import LeaseWorker
 from worker.pauses import Pauses, upstream_of
+from worker.policies import Policies
 from worker.pool import Owner, Pool
 from worker.processes import Processes
 from worker.projects import WorkingCopies, working_copy
@@ -80,11 +82,12 @@ def serve(settings: Settings, environ: Mapping[str, str]) -> None:
     box = _sandbox(settings, agents, environ)
     try:
         upstream = find_upstream(settings, environ)
-    except GateError as error:
+        policies = Policies(settings, {agent.name: agent for agent in agents}, is_boxed=box is not None)
+    except (GateError, PolicyError) as error:
         raise WorkerStartError(str(error)) from error
     if upstream is None and settings.agent_network == "none":
         raise WorkerStartError("With agent_network none the model is reached by the credential proxy alone.")
-    uvloop.run(_run(settings, agents, cli, version, environ, box))
+    uvloop.run(_run(settings, agents, cli, version, environ, box, policies))
 
 
 async def _run(
@@ -94,9 +97,10 @@ async def _run(
     cli_version: str,
     environ: Mapping[str, str],
     box: Bubblewrap | None,
+    policies: Policies,
 ) -> None:
     # Made here, because ARQ's worker keeps the loop it finds when it is made.
-    await _Worker(settings, agents, cli, cli_version, environ, box).run()
+    await _Worker(settings, agents, cli, cli_version, environ, box, policies).run()
 
 
 class _Worker:
@@ -108,8 +112,10 @@ class _Worker:
         cli_version: str,
         environ: Mapping[str, str],
         box: Bubblewrap | None,
+        policies: Policies,
     ) -> None:
         self._settings = settings
+        self._policies = policies
         self._box = box
         self._agents = agents
         self._cli_version = cli_version
@@ -123,19 +129,25 @@ class _Worker:
         login = None if any(environ.get(name) for name in CREDENTIALS) else own_login
         by_name = {agent.name: agent for agent in agents}
         sessions = Sessions(self._redis, settings, self._id)
-        self._pool = Pool(settings, by_name, cli, self._spare, sessions.forget)
+        self._pool = Pool(settings, by_name, cli, self._spare, sessions.forget, policies.of)
         upstream = find_upstream(settings, environ)
         self._gate = Gate(upstream, settings, environ) if upstream is not None else None
         seen = without_credentials(environ) if upstream is not None else environ
         homes = Homes(settings.data_dir, login)
         homes.sweep()
         self._processes = Processes(
-            Launcher(cli, settings, seen), homes, self._pool, sessions, box, self._gate
+            Launcher(cli, settings, seen, policies.of),
+            homes,
+            self._pool,
+            sessions,
+            box,
+            self._gate,
+            policies.of,
         )
         self._by_name = by_name
         turns = Turns(settings, by_name, self._processes, self._pool, sessions)
         self._fallbacks = FallbackParts(self._redis, turns, settings) if settings.fallbacks else None
-        self._versions = Versions(by_name, f"{cli_version} {settings.permission_mode}")
+        self._versions = Versions(by_name, cli_version, lambda name: policies.of(name).permission_mode)
         upstream_id = upstream_of(environ)
         self._executor = Executor(
             self._redis,
@@ -150,6 +162,7 @@ class _Worker:
             settings,
             self._id,
             Pauses(PauseStore(self._redis), upstream_id),
+            policies.of,
         )
         self._leases = LeaseWorker(
             self._redis,
@@ -230,7 +243,7 @@ class _Worker:
     async def _serve_projects(self) -> None:
         """Take the runs in the projects that are now held, and only those; and say so at once."""
         self._serve_more()
-        await self._registry.announce(await self._record(), [describe(agent) for agent in self._agents])
+        await self._registry.announce(await self._record(), self._described())
 
     async def _stand_in(self) -> None:
         """Take the runs of agents that have no worker, as far as fallbacks can answer for them."""
@@ -278,14 +291,16 @@ class _Worker:
             await self._pool.drop(lambda process, gone=session_id: process.session_id == gone)  # type: ignore[misc]
 
     async def _announce(self) -> None:
-        records = [describe(agent) for agent in self._agents]
         while True:
             try:
                 await self._stand_in()
-                await self._registry.announce(await self._record(), records)
+                await self._registry.announce(await self._record(), self._described())
             except (RedisError, OSError) as error:
                 _log.warning("announce_failed", error=str(error))
             await asyncio.sleep(keys.RENEW_S)
+
+    def _described(self) -> list[AgentRecord]:
+        return [describe(agent) for agent in self._policies.described()]
 
     async def _record(self) -> WorkerRecord:
         is_taking = self._leases.allow_pick_jobs

@@ -60,20 +60,28 @@ class Owner(NamedTuple):
 class Pool:
     """Keeps processes for later. `run` must be running; `close` ends what is kept.
 
-    `spawn` starts a spare process, `forget` is told the prefix of a live one that is no longer here.
+    `spawn` starts a spare process, `forget` is told the prefix of a live one that is no longer here,
+    `settings_of` gives the settings that hold for an agent.
     """
 
     def __init__(
-        self, settings: Settings, agents: dict[str, Agent], cli: Path, spawn: Spawn, forget: Forget
+        self,
+        settings: Settings,
+        agents: dict[str, Agent],
+        cli: Path,
+        spawn: Spawn,
+        forget: Forget,
+        settings_of: Callable[[str], Settings] | None = None,
     ) -> None:
         self._settings = settings
+        self._settings_of = settings_of or (lambda _: settings)
         self._agents = agents
         self._spawn = spawn
         self._forget = forget
         self._live: dict[str, LiveProcess] = {}
         self._spare: dict[Owner, deque[LiveProcess]] = {}
         self._owners: dict[LiveProcess, Owner] = {}
-        self._fingerprints: dict[LiveProcess, str] = {}
+        self._fingerprints: dict[LiveProcess, tuple[str, Settings]] = {}
         self._now = Fingerprints(cli)
         self._claims: dict[Owner, deque[float]] = {}
         self._wake = asyncio.Event()
@@ -114,7 +122,7 @@ class Pool:
     def adopt(self, process: LiveProcess, owner: Owner) -> None:
         """Note whose a process is, and what its agent's directory was when it was spawned."""
         self._owners[process] = owner
-        self._fingerprints[process] = self._now.of(process.launch.cwd)
+        self._fingerprints[process] = self._state_of(process)
 
     def keep(self, process: LiveProcess) -> bool:
         """Keep a process whose turn is over for the next one; `False` when it is better ended."""
@@ -253,8 +261,8 @@ class Pool:
 
     def _wanted(self, owner: Owner) -> int:
         """How many spare processes there should be: what recent demand needs while one is spawned."""
-        if self._settings.warm is not None:
-            return self._settings.warm if owner.is_usual or self._recent(owner) else 0
+        if (warm := self._settings_of(owner.agent).warm) is not None:
+            return warm if owner.is_usual or self._recent(owner) else 0
         recent = self._recent(owner)
         least = 1 if owner.is_usual or recent else 0
         return min(_MOST_SPARE, max(least, math.ceil(recent * _SPAWN_TIME_S / _DEMAND_WINDOW_S)))
@@ -270,7 +278,11 @@ class Pool:
     def _is_stale(self, process: LiveProcess) -> bool:
         if process not in self._owners:
             return True
-        return self._fingerprints[process] != self._now.of(process.launch.cwd)
+        return self._fingerprints[process] != self._state_of(process)
+
+    def _state_of(self, process: LiveProcess) -> tuple[str, Settings]:
+        """What a process was started by; it is stale when this has changed."""
+        return self._now.of(process.launch.cwd), self._settings_of(self._owners[process].agent)
 
     def _bytes_of(self, process: LiveProcess) -> int:
         return process.process.resident_bytes or _ASSUMED_BYTES

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import shutil
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
 
@@ -12,6 +12,7 @@ import msgspec
 
 from shared.agents import Agent
 from shared.runs import ImagePart, RunRequest, Turn
+from shared.settings import Settings
 from worker.claude.client_tools import ClientTools
 from worker.claude.home import Home, Homes, forget_memory, trust
 from worker.claude.launch import Launch, Launcher
@@ -72,9 +73,11 @@ class Processes:
         sessions: Sessions,
         box: Bubblewrap | None = None,
         gate: Gate | None = None,
+        settings_of: Callable[[str], Settings] | None = None,
     ) -> None:
         self._launcher = launcher
         self._gate = gate
+        self._settings_of = settings_of
         self._box = box
         self._homes = homes
         self._pool = pool
@@ -221,8 +224,10 @@ class Processes:
         if self._box is None:
             return plan
         login = self._homes.login_file
+        files = self._settings_of(owner.agent).agent_files if self._settings_of is not None else None
+        enclose = partial(self._box.enclose, is_project=bool(owner.project), agent_files=files)
         try:
-            return await asyncio.to_thread(self._box.enclose, plan, login, is_project=bool(owner.project))
+            return await asyncio.to_thread(enclose, plan, login)
         except SandboxError as error:
             raise CliNotStartedError(str(error)) from error
 

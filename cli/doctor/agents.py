@@ -8,11 +8,14 @@ import shutil
 from typing import TYPE_CHECKING, Any
 
 from cli.doctor.finding import Finding, failed, ok, warning
+from shared.agent_policy import OWN_FILE, PolicyError, apply_policy
 from shared.agents import Agent, AgentError, parse_agents
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
     from pathlib import Path
+
+    from shared.settings import Settings
 
 _SETTINGS = (".claude/settings.json", ".claude/settings.local.json")
 _RULES = ("allow", "deny", "ask")
@@ -31,9 +34,10 @@ def find_agents(entries: Sequence[str]) -> tuple[tuple[Agent, ...], list[Finding
     return parse_agents(good), found
 
 
-def check_agent(agent: Agent, environ: Mapping[str, str]) -> list[Finding]:
+def check_agent(agent: Agent, environ: Mapping[str, str], settings: Settings) -> list[Finding]:
     """What is to be said of an agent's directory; one line if all is well."""
     found = [
+        *_check_policy(agent, settings),
         *_check_instructions(agent),
         *_check_owner(agent),
         *_check_settings(agent),
@@ -52,6 +56,13 @@ def servers_of(agent: Agent) -> dict[str, dict[str, Any]]:
     if not isinstance(servers, dict):
         return {}
     return {str(name): server for name, server in servers.items() if isinstance(server, dict)}
+
+
+def _check_policy(agent: Agent, settings: Settings) -> Iterator[Finding]:
+    try:
+        apply_policy(agent, settings)
+    except PolicyError as error:
+        yield failed(_name(agent), str(error), f"${{EDITOR:-vi}} {agent.directory / OWN_FILE}")
 
 
 def _check_instructions(agent: Agent) -> Iterator[Finding]:

@@ -94,7 +94,7 @@ async def _agents(
 ) -> list[Finding]:
     agents, found = find_agents(entries)
     for agent in agents:
-        found += check_agent(agent, environ)
+        found += check_agent(agent, environ, settings)
         if starts_servers:
             with tempfile.TemporaryDirectory(
                 prefix="backline-doctor-", ignore_cleanup_errors=True

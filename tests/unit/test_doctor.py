@@ -86,16 +86,17 @@ def test_a_redis_that_would_lose_runs_is_told_apart(
         (".mcp.json", '{"mcpServers": {"shop": {}}}', "neither `command` nor `url`"),
         (".mcp.json", '{"mcpServers": {"shop": {"command": "not-there-at-all"}}}', "is not there"),
         (".claude/skills/x/SKILL.md", "Do it.", "`description`"),
+        (".claude/backline.toml", "model = 3", "unknown field `model`"),
         (".claude/agents/x.md", "---\nname: x\n---\nDo it.", "`description`"),
     ],
 )
 def test_what_the_cli_passes_over_without_a_word_is_said(
     agent: Agent, path: str, text: str, said: str
 ) -> None:
-    assert failures(check_agent(agent, {"PATH": "/usr/bin"})) == []
+    assert failures(check_agent(agent, {"PATH": "/usr/bin"}, Settings())) == []
     (agent.directory / path).parent.mkdir(parents=True, exist_ok=True)
     (agent.directory / path).write_text(text)
-    (bad,) = failures(check_agent(agent, {"PATH": "/usr/bin"}))
+    (bad,) = failures(check_agent(agent, {"PATH": "/usr/bin"}, Settings()))
     assert said in bad.said
     assert bad.mend
 

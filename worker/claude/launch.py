@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os.path
 import subprocess
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -145,11 +145,21 @@ def version_of(cli: Path) -> str:
 
 
 class Launcher:
-    """Plans launches on this host. `environ` is the worker's environment, of which little is passed on."""
+    """Plans launches on this host. `environ` is the worker's environment, of which little is passed on.
 
-    def __init__(self, cli: Path, settings: Settings, environ: Mapping[str, str]) -> None:
+    `settings_of` gives the settings that hold for an agent, by its name.
+    """
+
+    def __init__(
+        self,
+        cli: Path,
+        settings: Settings,
+        environ: Mapping[str, str],
+        settings_of: Callable[[str], Settings] | None = None,
+    ) -> None:
         self._cli = cli
         self._settings = settings
+        self._settings_of = settings_of or (lambda _: settings)
         names = (*_PASSED, *settings.pass_env)
         self._passed = {name: environ[name] for name in names if name in environ}
 
@@ -175,7 +185,7 @@ class Launcher:
             "--verbose",
             "--include-partial-messages",
             "--setting-sources=project,local",
-            f"--permission-mode={options.permission_mode or self._settings.permission_mode}",
+            f"--permission-mode={options.permission_mode or self._settings_of(agent.name).permission_mode}",
             f"--settings={_SETTINGS}",
             # A conversation that is kept on disk has the path of every image told to the model (CLI 2.1).
             "--session-mirror" if is_mirrored else "--no-session-persistence",

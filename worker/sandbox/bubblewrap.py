@@ -12,7 +12,7 @@ from pathlib import Path
 import msgspec
 
 from shared.agents import Agent
-from shared.settings import Settings
+from shared.settings import AgentFiles, Settings
 from worker.claude.launch import Launch
 from worker.copying import Bounds, CopyRefusedError, copy_tree
 from worker.gate.door import DOOR
@@ -54,15 +54,19 @@ class Bubblewrap:
         self._hidden = (self._data_dir, *(agent.directory for agent in agents))
         self._placeholders = Placeholders(self._data_dir / "sandbox/placeholders")
 
-    def enclose(self, launch: Launch, login: Path | None, *, is_project: bool) -> Launch:
+    def enclose(
+        self, launch: Launch, login: Path | None, *, is_project: bool, agent_files: AgentFiles | None = None
+    ) -> Launch:
         """The same launch inside; raises `SandboxError` or `OSError`.
+
+        `agent_files` is what holds for this agent, if that is not the setting.
 
         `login` is a file of the operator's that the CLI reads and renews. Blocks: with `agent_files` scratch
         it copies.
         """
         cli = Path(os.path.realpath(launch.argv[0]))
         mounts = [*(Mount(path, path) for path in self._settings.sandbox_paths), Mount(cli, cli)]
-        for place in self._places(launch, is_project=is_project):
+        for place in self._places(launch, agent_files or self._settings.agent_files, is_project=is_project):
             mounts += mounts_of(place, self._placeholders)
         if login is not None:
             mounts.append(Mount(login, Path(os.path.realpath(login)), is_writable=True))
@@ -91,8 +95,8 @@ class Bubblewrap:
         shown = {Path("/usr"), *(mount.target for mount in mounts)}
         return [Mount(path) for path in self._hidden if path.is_dir() and not shown.isdisjoint(path.parents)]
 
-    def _places(self, launch: Launch, *, is_project: bool) -> list[Place]:
-        wish = "read-write" if is_project else self._settings.agent_files
+    def _places(self, launch: Launch, agent_files: AgentFiles, *, is_project: bool) -> list[Place]:
+        wish = "read-write" if is_project else agent_files
         others = [
             Place(Path(os.path.realpath(each)), "read-write" if wish == "read-write" else "read-only")
             for each in launch.options.add_dirs
