@@ -15,17 +15,14 @@ from cyclopts import App, CycloptsError, Parameter
 from cli import service
 from cli.agents import agents
 from cli.batch import app as batch
-from cli.dead import app as dead
+from cli.chat import chat
 from cli.config import config
+from cli.dead import app as dead
 from cli.errors import CommandError
 from cli.keys import keys
 from cli.runs import app as runs
-from cli.webhooks import webhooks
-from cli.chat import chat
-from cli.config import config
-from cli.errors import CommandError
-from cli.keys import keys
 from cli.top import top
+from cli.webhooks import webhooks
 from shared.agents import AgentError
 from shared.settings_sources import Loaded, SettingsError, load_settings, to_variables
 
@@ -40,11 +37,9 @@ app = App(
     version=version("backline"),
     help_epilogue="Settings also come from BACKLINE_… variables, .env and backline.toml.",
 )
-for each in (agents, batch, config, dead, keys, runs, webhooks):
+for each in (agents, batch, chat, config, dead, keys, runs, top, webhooks, *service.COMMANDS):
     app.command(each)
-service.add_to(app)
-app.command(chat)
-app.command(top)
+app.register_install_completion_command(help="Set up completion for this shell, and say what was done.")
 
 
 @app.command
@@ -235,6 +230,9 @@ def main(arguments: Sequence[str]) -> int:
         return _fail(str(error), error.code)
     except KeyboardInterrupt:
         return 130
+    except BrokenPipeError:  # `backline logs | head`: who read has seen enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 141
     return 0
 
 

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import msgspec
-from cyclopts import App, Parameter
+from cyclopts import Parameter
 
 from cli.errors import CommandError
 from cli.tables import print_fields, print_json, say, span
@@ -96,10 +96,7 @@ def restart() -> None:
     start(record.variables)
 
 
-def add_to(app: App) -> None:
-    """Make commands of these."""
-    for command in (status, logs, stop, restart):
-        app.command(command)
+COMMANDS = (status, logs, stop, restart)
 
 
 def _here() -> Background:

@@ -50,10 +50,10 @@ def test_the_doctor_has_the_cli_ask_the_model(stack: Stack, tmp_path: Path) -> N
 def test_the_agents_that_workers_serve_are_listed(stack: Stack, tmp_path: Path) -> None:
     done = backline(stack, tmp_path, "agents", "list", "--json")
     rows = {row["agent"]: row for row in json.loads(done.stdout)}
-    assert rows["agent"]["workers"] == 1
+    assert rows["agent"]["workers"] >= 1
     assert rows["agent"]["description"] == "A tester's agent"
     assert "other" in rows
-    assert rows["agent"]["slots"] == 8
+    assert rows["agent"]["slots"] >= 8
 
 
 def test_a_message_from_a_pipe_is_answered(stack: Stack, tmp_path: Path, marker: str) -> None:
@@ -105,5 +105,5 @@ def test_what_goes_on_is_shown_once(stack: Stack, tmp_path: Path, marker: str) -
     assert "slots" in done.stdout
     assert "completed" in done.stdout
     known = json.loads(backline(stack, tmp_path, "top", "--json").stdout)
-    assert known["workers"] == 1
+    assert known["workers"] >= 1
     assert known["runs"][0]["agent"] == "agent"
