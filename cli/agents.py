@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 from cyclopts import App, Parameter
-from redis.exceptions import RedisError
 
 from cli.errors import CommandError
 from cli.tables import print_json, print_table, say
@@ -149,7 +148,9 @@ def new(name: str, /, *, directory: str | None = None, skill: bool = False) -> N
 
 async def _registry(settings: Settings) -> Registry | None:
     """What workers have announced, or `None` where there is no Redis; none is started for it."""
-    from cli.doctor.redis_server import find_redis  # noqa: PLC0415 - imported here so that --help is quick
+    from redis.exceptions import RedisError  # noqa: PLC0415 - imported here so that --help is quick
+
+    from cli.doctor.redis_server import find_redis  # noqa: PLC0415
     from shared.redis import connect  # noqa: PLC0415
     from shared.registry import RegistryStore  # noqa: PLC0415
 

@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, Annotated, Any, get_args
 
 import msgspec
 from cyclopts import App, Parameter
-from redis.exceptions import RedisError
 
 from cli.errors import CommandError
 from cli.redis_in_use import redis_in_use
@@ -217,7 +216,9 @@ def _with_keys(redis_url: str | None, data: str | None, work: Callable[[KeyStore
 
 
 async def _work(settings: Settings, work: Callable[[KeyStore], Awaitable[None]]) -> None:
-    from shared.keys import KeyStore, UnknownKeyError  # noqa: PLC0415 - imported here so that --help is quick
+    from redis.exceptions import RedisError  # noqa: PLC0415 - imported here so that --help is quick
+
+    from shared.keys import KeyStore, UnknownKeyError  # noqa: PLC0415
     from shared.redis import connect  # noqa: PLC0415
 
     async with redis_in_use(settings) as url:

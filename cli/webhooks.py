@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import msgspec
 from cyclopts import App, Parameter
-from redis.exceptions import RedisError
 
 from cli.errors import CommandError
 from cli.redis_in_use import redis_in_use
@@ -171,7 +170,9 @@ def _with_webhooks(
 
 
 async def _work(settings: Settings, work: Callable[[Webhooks], Awaitable[None]]) -> None:
-    from api.errors import ApiError  # noqa: PLC0415 - imported here so that --help is quick
+    from redis.exceptions import RedisError  # noqa: PLC0415 - imported here so that --help is quick
+
+    from api.errors import ApiError  # noqa: PLC0415
     from api.webhooks.send import Sender  # noqa: PLC0415
     from api.webhooks.service import Webhooks  # noqa: PLC0415
     from shared.redis import connect  # noqa: PLC0415

@@ -147,14 +147,14 @@ class Shell:
             stdin=subprocess.DEVNULL,
             capture_output=True,
             text=True,
-            timeout=60,
+            timeout=120,
             check=False,
         )
 
 
-@pytest.mark.timeout(150)
+@pytest.mark.timeout(240)
 def test_a_backline_in_the_background_is_started_watched_and_stopped(tmp_path: Path) -> None:
-    assert Shell(tmp_path)("agents", "new", "desk").returncode == 0
+    (tmp_path / "desk").mkdir()
     shell = Shell(tmp_path, ANTHROPIC_API_KEY="sk-ant-none", BACKLINE_WARM="0")
     started = shell("up", "--agent", "desk", "--data", str(tmp_path / "data"), "--slots", "3", "--detach")
     try:
@@ -178,7 +178,6 @@ def test_a_backline_in_the_background_is_started_watched_and_stopped(tmp_path: P
     assert stopped.returncode == 0, stopped.stderr
     assert survivors(tree, within_s=1) == []
     assert shell("status").returncode == 1
-    assert shell("stop").returncode == 1
 
 
 def test_one_that_does_not_start_says_why(tmp_path: Path) -> None:
@@ -187,13 +186,13 @@ def test_one_that_does_not_start_says_why(tmp_path: Path) -> None:
     started = shell("up", "--agent", "desk", "--detach")
     assert started.returncode == 1
     assert "Cannot use the Redis at" in started.stderr
-    assert shell("status", "--json").returncode == 1
+    assert not (_place_of(tmp_path) / "up.json").exists()
 
 
 def test_a_process_that_only_has_the_number_is_never_ended(tmp_path: Path) -> None:
     shell = Shell(tmp_path)
     with subprocess.Popen([sys.executable, "-c", "import time; time.sleep(60)"]) as stranger:
-        (place,) = [_place_of(tmp_path)]
+        place = _place_of(tmp_path)
         place.mkdir(parents=True)
         started = psutil.Process(stranger.pid).create_time()
         record = {"pid": stranger.pid, "started": started, "variables": {}}
