@@ -18,6 +18,9 @@ if TYPE_CHECKING:
 
 _PLAIN: dict[type[inspect.Type], str] = {inspect.CustomType: "a path", inspect.BoolType: "true or false"}
 
+_SECRET = frozenset({"api_keys", "fallbacks", "webhook_url", "webhook_secret"})
+"""Settings that are, or hold, what only the operator may see."""
+
 
 class Refused(ValueError):  # noqa: N818 - caught next door and told as a SettingsError
     """A value that does not fit: `given` as it may be shown, `expected` in words."""
@@ -72,7 +75,7 @@ def to_text(value: object) -> str:
 def masked(field: str, value: object) -> str:
     """Write a setting for people, less what is secret in it."""
     text = to_text(value) if value not in (None, ()) else ""
-    if field == "api_keys" or field.endswith("_secret"):
+    if field in _SECRET:
         return "…" if text else ""
     return re.sub(r"(?<=://)[^/@\s]*@", "…@", text)
 
@@ -107,7 +110,7 @@ def _is_redis_url(url: str) -> bool:
 
 
 def _shown(field: str, raw: object) -> str:
-    if field in {"api_keys", "fallbacks", "webhook_url", "webhook_secret"}:
+    if field in _SECRET:
         return "'…'"
     if field == "redis_url" and "@" in str(raw):
         return f"'…@{str(raw).rpartition('@')[2]}'"  # what stands before the @ may be a password

@@ -37,6 +37,9 @@ def test_every_setting_is_shown_with_its_origin(
 def test_secrets_are_masked(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     monkeypatch.setenv("REDIS_URL", "redis://me:hidden@redis.example:6379/0")
     monkeypatch.setenv("API_KEYS", "hidden-key")
+    monkeypatch.setenv("BACKLINE_FALLBACK_1_URL", "https://api.example/v1")
+    monkeypatch.setenv("BACKLINE_FALLBACK_1_KEY", "hidden-too")
+    monkeypatch.setenv("BACKLINE_FALLBACK_1_MODEL", "m")
     for words in (["--origin"], ["--json"]):
         assert main(["config", "show", *words]) == 0
         told = capsys.readouterr().out
