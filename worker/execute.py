@@ -17,12 +17,10 @@ from shared.projects import directory_of
 from shared.run_store import Attempt, Claim, RunStore, UnreadableRunError
 from shared.runs import (
     ErrorKind,
-    OutputEvent,
     Restarted,
     RunCancelled,
     RunCompleted,
     RunError,
-    RunEvent,
     RunFailed,
     RunRequest,
     StderrKept,
@@ -34,8 +32,9 @@ from shared.tasks import end_tasks
 from worker.admission import NotPermittedError, admit
 from worker.fallback.turns import Turns
 from worker.notes import Notes, Watch
-from worker.pauses import REFUSALS, Pauses, PutBackError
+from worker.pauses import Pauses, PutBackError
 from worker.recovery import Lost, lost_turn
+from worker.reporter import LogReporter
 from worker.stderr import MOST_STDERR
 from worker.turn import Stop
 
@@ -172,7 +171,7 @@ class Executor:
     async def _turn(self, claim: Claim, attempt: Attempt, stop: Stop) -> None:
         patience_s = self._patience_s(attempt)
         watch = Watch(attempt)
-        reporter = _Reporter(
+        reporter = LogReporter(
             self._writer, watch, lambda event: self._end(claim, attempt.number, event), patience_s
         )
         listener = asyncio.ensure_future(self._resume(claim, reporter)) if claim.is_probe else None
@@ -209,7 +208,7 @@ class Executor:
             return None
         return math.inf if attempt.request.is_batch else self._settings.queue_timeout_s - attempt.waited_s
 
-    async def _resume(self, claim: Claim, reporter: _Reporter) -> None:
+    async def _resume(self, claim: Claim, reporter: LogReporter) -> None:
         await reporter.was_heard.wait()
         await self._pauses.end(claim, claim.queue.removeprefix(keys.queue("")).removeprefix(keys.BATCH))
 
@@ -239,7 +238,7 @@ class Executor:
                 _log.warning("finish_delayed", error=str(error))
                 await asyncio.sleep(_FINISH_RETRY_S)
 
-    async def _go_on(self, request: RunRequest, lost: Lost, reporter: _Reporter, stop: Stop) -> None:
+    async def _go_on(self, request: RunRequest, lost: Lost, reporter: LogReporter, stop: Stop) -> None:
         """What becomes of a turn that had shown something when its worker was lost."""
         policy = request.on_worker_loss or self._settings_of(request.agent).on_worker_loss
         if policy == "fail" or lost.has_calls or (lost.fell_back and policy != "rerun"):
@@ -264,64 +263,6 @@ class Executor:
 
 def _unreadable(error: UnreadableRunError) -> RunFailed:
     return RunFailed(error=RunError(ErrorKind.INTERNAL, str(error)))
-
-
-class _Reporter:
-    """Numbers a run's events and hands them to the writer."""
-
-    def __init__(
-        self,
-        writer: EventWriter,
-        watch: Watch,
-        end: Callable[[TerminalEvent], Awaitable[None]],
-        patience_s: float | None,
-    ) -> None:
-        self._writer = writer
-        self._watch = watch
-        self._attempt = watch.attempt
-        self._n = watch.attempt.n
-        self._end = end
-        self._clock = asyncio.get_running_loop().time
-        self._patient_until = None if patience_s is None else self._clock() + patience_s
-        self.was_heard = asyncio.Event()
-        """Set when the model has answered anything."""
-        self.refusal: RunError | None = None
-        self.is_put_back = False
-
-    def say(self, event: RunEvent) -> None:
-        if not self.was_heard.is_set() and isinstance(event, OutputEvent):
-            self.was_heard.set()
-        self._n += 1
-        self._watch.see(event)
-        self._writer.append(self._attempt.run_id, self._attempt.number, self._n, event)
-
-    @property
-    def is_full(self) -> bool:
-        return self._writer.is_full
-
-    async def room(self) -> None:
-        await self._writer.room()
-
-    async def conclude(self, event: TerminalEvent) -> None:
-        """Say the last event, unless the run is to wait again."""
-        if not isinstance(event, RunFailed) or event.error.kind not in REFUSALS:
-            if isinstance(event, RunCompleted):
-                self.was_heard.set()
-            await self._say_last(event)
-            return
-        self.refusal = event.error
-        if self.was_heard.is_set() or self._patient_until is None:
-            await self._say_last(event)
-        elif self._clock() < self._patient_until:
-            self.is_put_back = True
-        else:
-            said = "The model's service takes no more requests of this server for now."
-            error = RunError(ErrorKind.UPSTREAM_RATE_LIMITED, said, event.error.retry_after_s)
-            await self._say_last(RunFailed(error=error, usage=event.usage))
-
-    async def _say_last(self, event: TerminalEvent) -> None:
-        self._watch.ended = event
-        await self._end(event)
 
 
 def _summary(event: TerminalEvent) -> dict[str, object]:
