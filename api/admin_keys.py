@@ -27,6 +27,7 @@ class Key(msgspec.Struct, frozen=True, kw_only=True):
     scopes: list[str]
     agents: list[str] | None
     may: list[str]
+    cache: bool | None
     limits: Limits
     created: int
     expires: int | None
@@ -103,6 +104,7 @@ def key_of(record: KeyRecord, uses: dict[str, int]) -> Key:
         scopes=list(record.scopes),
         agents=None if record.agents is None else list(record.agents),
         may=list(record.may),
+        cache=record.cache,
         limits=record.limits,
         created=record.created,
         expires=record.expires or None,

@@ -35,10 +35,11 @@ class CachedAnswers:
         self._registry = registry
         self._settings = settings
 
-    async def look(self, request: RunRequest) -> Looked:
-        """Look for the answer to `request`."""
-        setting, wish = self._settings.cache, request.may_cache
-        is_asked = wish if wish is not None else setting == "on"
+    async def look(self, request: RunRequest, of_key: bool | None = None) -> Looked:
+        """Look for the answer to `request`. Its own wish goes before its key's, that before the setting."""
+        setting = self._settings.cache
+        wishes = [wish for wish in (request.may_cache, of_key) if wish is not None]
+        is_asked = wishes[0] if wishes else setting == "on"
         if not is_asked:
             return Looked(request)
         version = (await self._registry.look()).version(request.agent)

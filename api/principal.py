@@ -23,6 +23,7 @@ class Principal(msgspec.Struct, frozen=True, kw_only=True):
     agents: frozenset[str] | None = None
     rights: tuple[ClientRight, ...] = ()
     limits: Limits = Limits()
+    cache: bool | None = None
 
     def may_use(self, agent: str) -> bool:
         """Whether the agent is one of its own."""
@@ -42,6 +43,7 @@ def principal_of(record: KeyRecord) -> Principal:
         scopes=frozenset(record.scopes),
         agents=None if record.agents is None else frozenset(record.agents),
         rights=record.may,
+        cache=record.cache,
         limits=record.limits,
     )
 

@@ -110,7 +110,7 @@ class Runs:
         repeat = self._repeat
         if repeat is not None and others:
             repeat = msgspec.structs.replace(repeat, kind="beside")
-        looked = await self._look(request)
+        looked = await self._look(request, principal)
         request = looked.request
         if looked.events is not None:
             return await self._replay(run_id, request, looked.events, principal, wait_s)
@@ -137,11 +137,11 @@ class Runs:
         _log.info(said, run_id=accepted.id, agent=request.agent, waiting=submitted.waiting, key=principal.key)
         return accepted
 
-    async def _look(self, request: RunRequest) -> Looked:
+    async def _look(self, request: RunRequest, principal: Principal) -> Looked:
         """Whether its answer is cached; of a request with a key it is the key's run that answers again."""
         if self._repeat is not None and self._repeat.is_keyed:
             return Looked(request, "bypass" if request.may_cache else "")
-        return await self._cached.look(request) if self._cached is not None else Looked(request)
+        return Looked(request) if self._cached is None else await self._cached.look(request, principal.cache)
 
     async def _replay(
         self,

@@ -35,6 +35,7 @@ def create(
     scope: Names = None,
     agent: Names = None,
     may: Names = None,
+    cache: bool | None = None,
     limit: Names = None,
     expires_days: float | None = None,
     redis_url: str | None = None,
@@ -55,6 +56,8 @@ def create(
         An agent it may use; may be repeated. If not given: all.
     may
         What its requests may widen, as in the setting client_may; may be repeated.
+    cache
+        Answer its requests from the cache, or not, unless they say otherwise.
     limit
         NAME=NUMBER, such as requests_per_minute=60 or usd_per_day=5; may be repeated.
     expires_days
@@ -71,6 +74,7 @@ def create(
     wish: dict[str, Any] = {"name": name, "tenant": tenant, "may": may or (), "limits": _limits(limit)}
     wish |= {"scopes": scope} if scope else {}
     wish |= {"agents": agent} if agent else {}
+    wish |= {"cache": cache} if cache is not None else {}
     wish |= {"expires_in_s": expires_days * _DAY_S} if expires_days is not None else {}
     grant = _checked(wish, Grant)
 

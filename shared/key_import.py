@@ -37,6 +37,7 @@ class _Entry(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     scopes: tuple[Scope, ...] = ("run", "read")
     agents: tuple[str, ...] | None = None
     limits: Limits = Limits()
+    cache: bool | None = None
 
 
 def given_keys(settings: Settings) -> list[Imported]:
@@ -59,7 +60,7 @@ def parse_keys(text: str, where: str) -> list[Imported]:
     """Read a JSON list of keys or of objects, a JSON object of either, or keys with commas between.
 
     An object has `key`, `name` or `description`, `max_requests` and `period`, `limits`, `scopes`, `agents`,
-    `tenant`. Raises `KeyImportError`, in which `where` is named.
+    `tenant`, `cache`. Raises `KeyImportError`, in which `where` is named.
     """
     text = text.strip()
     if not text.startswith(("[", "{")):
@@ -107,4 +108,5 @@ def _grant(entry: _Entry) -> Grant:
         scopes=entry.scopes,
         agents=entry.agents,
         limits=limits,
+        cache=entry.cache,
     )

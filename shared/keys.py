@@ -49,7 +49,8 @@ class Limits(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, forb
 class Grant(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, forbid_unknown_fields=True):
     """What somebody decides on a key. `agents` `None` are all; `may` has the words of `client_may`.
 
-    `tenant` empty: the key has one of its own. `expires_in_s` is in seconds from now.
+    `tenant` empty: the key has one of its own. `expires_in_s` is in seconds from now. `cache`: whether its
+    requests are answered from the cache unless they say otherwise; `None`: the setting.
     """
 
     name: Annotated[str, Meta(max_length=200)] = ""
@@ -59,6 +60,7 @@ class Grant(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, forbi
     may: tuple[ClientRight, ...] = ()
     limits: Limits = Limits()
     expires_in_s: Annotated[float, Meta(gt=0)] | None = None
+    cache: bool | None = None
 
 
 class KeyRecord(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
@@ -82,6 +84,7 @@ class KeyRecord(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     old_hash: str = ""
     old_until: int = 0
     is_imported: bool = False
+    cache: bool | None = None
 
     def is_good(self, digest: str, now_s: float) -> bool:
         """Whether the secret with this hash opens anything now."""
@@ -246,6 +249,7 @@ def _granted(grant: Grant, key_id: str, secret: str, now_s: int) -> KeyRecord:
         created=now_s,
         agents=grant.agents,
         may=grant.may,
+        cache=grant.cache,
         limits=grant.limits,
         shown=_shown(secret),
         expires=now_s + max(1, int(grant.expires_in_s)) if grant.expires_in_s is not None else 0,

@@ -18,10 +18,12 @@ from tests.support.model import Model
 from tests.support.stack import Stack, running_stack
 
 ONE, TWO, ADMIN = "key-of-tenant-one", "key-of-tenant-two", "key-of-an-admin"
+CACHING = "key-that-caches"
 KEYS = [
     {"key": ONE, "tenant": "one", "limits": {"requests_per_day": 500}},
     {"key": TWO, "tenant": "two"},
     {"key": ADMIN, "scopes": ["admin"]},
+    {"key": CACHING, "tenant": "three", "cache": True},
 ]
 
 
@@ -54,6 +56,16 @@ def info(answer: Any) -> dict[str, Any]:
     extra: dict[str, Any] = answer.model_extra or {}
     found: dict[str, Any] = extra["backline"]
     return found
+
+
+async def test_a_key_can_ask_for_the_cache(kept: Stack, model: Model, marker: str) -> None:
+    async with sdk(kept, CACHING) as client:
+        said = [
+            (await ask(client, marker, script(text("a")), model="agent", extra_body=extra)).model_extra
+            for extra in ({}, {}, {"backline": {"cache": False}})
+        ]
+    assert [(each or {})["backline"].get("cache") for each in said] == ["miss", "hit", None]
+    assert len(model.calls(marker)) == 2
 
 
 async def test_the_same_question_is_answered_once(kept: Stack, model: Model, marker: str) -> None:
