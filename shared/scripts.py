@@ -14,6 +14,7 @@ from shared import redis_keys as keys
 _NAMES = (
     "account",
     "announce",
+    "batch_announce",
     "batch_cancel",
     "batch_claim",
     "batch_commit",

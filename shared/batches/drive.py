@@ -97,8 +97,7 @@ class Drive:
     def hear(self, standing: Standing) -> None:
         """Take note of what a renewal said."""
         if standing.is_closing:
-            self._closing.set()
-            self._hear_closing()
+            self._close()
 
     async def run(self) -> None:
         """Go on from wherever the batch is, to its end. Raises `LeaseLostError`, or as Redis and blobs do."""
@@ -188,6 +187,10 @@ class Drive:
                 window.start(self._item(batch, item), size)
             await window.wait()
 
+    def _close(self) -> None:
+        self._closing.set()
+        self._hear_closing()
+
     def _hear_closing(self) -> None:
         """End what is under way when the batch is closing; what it has begun is looked for again then."""
         if self._closing.is_set() and self._window is not None:
@@ -209,7 +212,9 @@ class Drive:
         async def announce(run_id: str, agent: str) -> None:
             if self._is_winding_up and not await self._parts.has_begun(run_id):
                 raise WithdrawnError
-            await self._store.announce(self._lease, run_id, item.number, agent)
+            if not await self._store.announce(self._lease, run_id, item.number, agent):
+                self._close()
+                raise WithdrawnError
             runs.append(run_id)
 
         while True:

@@ -37,10 +37,11 @@ class Standing(msgspec.Struct, frozen=True):
 class BatchStore:
     """Every method raises `redis.RedisError`; those that take a lease raise `LeaseLostError`."""
 
-    def __init__(self, redis: Redis, outbox: Outbox) -> None:
+    def __init__(self, redis: Redis, outbox: Outbox, *, retention_s: float) -> None:
         self._redis = redis
         self._scripts = Scripts(redis)
         self._outbox = outbox
+        self._retention_ms = int(retention_s * 1000)
 
     async def create(self, tenant: str, spec: BatchSpec, *, window_s: float) -> Batch:
         """Accept a batch, to be done within `window_s` seconds."""
@@ -138,13 +139,14 @@ class BatchStore:
         args: list[Value] = [lease.epoch, lease.member, statuses, go_to, notice, *flat]
         return bool(await self._scripts("batch_step", names, args))
 
-    async def announce(self, lease: Lease, run_id: str, line: int, agent: str) -> None:
-        """Note that a run may be begun for a line."""
-        name = keys.batch_flight(lease.owner, lease.batch_id)
-        async with self._redis.pipeline(transaction=True) as pipe:
-            pipe.hset(name, run_id, f"{line} {agent}")
-            pipe.pexpire(name, keys.BATCH_TTL_MS)
-            await pipe.execute()
+    async def announce(self, lease: Lease, run_id: str, line: int, agent: str) -> bool:
+        """Note that a run may be begun for a line; `False` when it is too late to begin one."""
+        names = [keys.batch(lease.owner, lease.batch_id), keys.batch_flight(lease.owner, lease.batch_id)]
+        args: list[Value] = [lease.epoch, run_id, f"{line} {agent}", keys.BATCH_TTL_MS]
+        said = await self._scripts("batch_announce", names, args)
+        if said < 0:
+            raise LeaseLostError
+        return bool(said)
 
     async def flight(self, lease: Lease) -> dict[str, tuple[int, str]]:
         """Runs that may be under way, with their line and agent."""
@@ -164,7 +166,8 @@ class BatchStore:
     ) -> int:
         """Note what a line gave; gives how many bytes of results wait to be gathered.
 
-        Doing so again changes nothing: the first result stays.
+        Its `runs` are kept as long as others from now on. Doing so again changes nothing: the first result
+        stays.
         """
         counters = {name: value for name, value in msgspec.structs.asdict(usage).items() if value}
         names = [
@@ -179,7 +182,7 @@ class BatchStore:
             names,
             [
                 *(lease.epoch, line, result, "completed" if is_completed else "failed", keys.BATCH_TTL_MS),
-                *(len(counters), *flat, *runs),
+                *(keys.run(""), keys.events(""), self._retention_ms, len(counters), *flat, *runs),
             ],
         )
         if said < 0:

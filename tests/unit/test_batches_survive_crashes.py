@@ -18,14 +18,18 @@ from arq.connections import ArqRedis
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from shared import redis_keys as keys
 from shared.batches.drive import Announce, Drive, Parts, TryAgainError, WithdrawnError
 from shared.batches.records import Batch, BatchSpec, BatchStatus, BatchUsage, Item, Lease, Outcome
 from shared.batches.store import BatchStore, LeaseLostError
 from shared.blob_directory import BlobDirectory
 from shared.files import Files, new_file_id
+from shared.run_store import RunStore
+from shared.runs import new_run_id
 from shared.settings import Settings
 from shared.tasks import end_tasks
 from shared.webhooks.outbox import Outbox
+from tests.unit.support import COMPLETED, request
 
 URL = "/v1/chat/completions"
 TENANT = "t"
@@ -120,7 +124,7 @@ class World:
         self.runs = Runs()
         self.lines = lines
         self.window_s = window_s
-        self.store = BatchStore(redis, Outbox(Settings()))
+        self.store = BatchStore(redis, Outbox(Settings()), retention_s=60)
         self.blobs = BlobDirectory(root)
         self.files = Files(redis, self.blobs, ttl_s=3600)
 
@@ -136,15 +140,18 @@ class World:
             fields = {"custom_id": f"c{number}", "method": "POST", "url": URL, "body": {"say": wish}}
             yield json.dumps(fields).encode() + b"\n"
 
-    async def take(self, lease: Lease, steps: int | None) -> None:
-        """Move the batch on as a process would that dies after so many steps."""
+    async def take(self, lease: Lease, steps: int | None, *, hears: bool = True) -> None:
+        """Move the batch on as a process would that dies after so many steps.
+
+        Unless it `hears`, it never renews its lease, and is not told of a cancel.
+        """
         clock = Clock(steps)
         store: Any = Mortal(self.store, clock)
         blobs: Any = Mortal(self.blobs, clock)
         drive = Drive(self._parts(store, blobs, clock), lease)
         moving = asyncio.ensure_future(drive.run())
         dying = asyncio.ensure_future(clock.died.wait())
-        hearing = asyncio.ensure_future(self._hear(drive, lease))
+        hearing = asyncio.ensure_future(self._hear(drive, lease) if hears else asyncio.sleep(0))
         try:
             await asyncio.wait({moving, dying}, return_when=asyncio.FIRST_COMPLETED)
             if moving.done() and not clock.died.is_set():
@@ -279,6 +286,58 @@ async def test_a_process_that_lost_its_lease_changes_nothing(redis: ArqRedis, tm
     assert await found(world, batch) == batch
     await world.take(new, None)
     await check(world, await found(world, batch), cancelled=False)
+
+
+async def test_nothing_is_begun_from_the_moment_of_a_cancel(redis: ArqRedis, tmp_path: Path) -> None:
+    world = World(redis, tmp_path, ["well"] * 50)
+    batch = await world.begin()
+    lease = await world.lease()
+    executed = world.runs.execute
+    begun: list[int] = []
+
+    async def execute(item: Item, announce: Announce) -> Outcome:
+        if item.number == 10:  # nobody hears of it before the next renewal
+            assert await world.store.cancel(TENANT, batch.id)
+        answer = await executed(item, announce)
+        begun.append(item.number)
+        return answer
+
+    world.runs.execute = execute  # type: ignore[method-assign]
+    async with asyncio.timeout(20):
+        await world.take(lease, None, hears=False)
+    assert len(world.runs.begun) == len(begun) < 10
+    await check(world, await found(world, batch), cancelled=True)
+
+
+async def test_who_has_lost_the_batch_begins_none_of_its_lines(redis: ArqRedis, tmp_path: Path) -> None:
+    world = World(redis, tmp_path, ["well"])
+    batch = await world.begin()
+    old, new = await world.lease(), await world.lease()
+    await world.take(new, None)
+    with pytest.raises(LeaseLostError):
+        await world.store.announce(old, "run_1", 1, "agent")
+    await check(world, await found(world, batch), cancelled=False)
+
+
+async def test_a_run_is_kept_no_longer_than_others_once_its_line_is_noted(
+    redis: ArqRedis, store: RunStore, tmp_path: Path
+) -> None:
+    world = World(redis, tmp_path, ["well"])
+    await world.begin()
+    lease = await world.lease()
+    await world.store.step(lease, [BatchStatus.VALIDATING], BatchStatus.IN_PROGRESS)
+    run_id = new_run_id()
+    assert await world.store.announce(lease, run_id, 1, "a")
+    await store.submit(run_id, request(), queue_limit=9, ttl_s=60, keep_s=24 * 3600)
+    (taken,) = (await store.claim([keys.queue("a")], "w:1", 1)).claims
+    attempt = await store.begin(taken, "w", ttl_s=60)
+    assert attempt is not None
+    await store.finish(taken, attempt.number, COMPLETED)
+    assert await redis.ttl(keys.events(run_id)) > 23 * 3600
+    await world.store.record(lease, 1, b"o{}", is_completed=True, usage=BatchUsage(), runs=[run_id])
+    for name in (keys.run(run_id), keys.events(run_id)):
+        assert 0 < await redis.ttl(name) <= 60
+    await redis.delete("backline:open-batches")
 
 
 async def test_what_was_noted_first_stays(redis: ArqRedis, tmp_path: Path) -> None:

@@ -19,6 +19,7 @@ from api.runs import Runs
 from shared.batches.drive import Announce, Execute, TryAgainError, WithdrawnError
 from shared.batches.output import request_id_of
 from shared.batches.records import BatchUsage, Item, Outcome
+from shared.batches.store import LeaseLostError
 from shared.blobs import BlobError
 from shared.keys import KeyStore
 from shared.settings import Settings
@@ -88,7 +89,7 @@ async def _try(answer: Callable[[], Awaitable[Answer]], request_id: str) -> tupl
         if error.code == "run_cancelled":
             raise WithdrawnError(failed) from error
         return failed, error.code
-    except (WithdrawnError, RedisError, OSError):
+    except (WithdrawnError, LeaseLostError, RedisError, OSError):
         raise
     except BlobError as error:
         raise TryAgainError from error

@@ -47,7 +47,7 @@ def batches_of(
         slots = sum(worker.slots for worker in (await registry.look()).workers)
         return min(max(2 * slots, _FEWEST), _MOST)
 
-    store = BatchStore(redis, Outbox(settings))
+    store = BatchStore(redis, Outbox(settings), retention_s=settings.retention_s)
     parts = Parts(
         store=store,
         files=files,
