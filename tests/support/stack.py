@@ -53,8 +53,11 @@ def clean_environ(home: Path) -> dict[str, str]:
 class Stack:
     """One Valkey, one API and any number of workers; settings are those of `shared.settings`."""
 
-    def __init__(self, root: Path, model: Model, settings: Mapping[str, object]) -> None:
+    def __init__(
+        self, root: Path, model: Model, settings: Mapping[str, object], *, is_durable: bool = False
+    ) -> None:
         self.root = root
+        self._is_durable = is_durable
         self.model = model
         self.data = root / "data"
         self.socket = root / "redis.sock"
@@ -62,6 +65,7 @@ class Stack:
         self.port = _free_port()
         self.url = f"http://127.0.0.1:{self.port}"
         self.workers: list[Server] = []
+        self.replicas: list[Server] = []
         self._settings = dict(settings)
         for name in ("agent", "other"):
             self.make_agent(name)
@@ -75,24 +79,25 @@ class Stack:
             "--unixsocket": self.socket,
             "--dir": self.root,
             "--save": "",
-            "--appendonly": "no",
+            "--appendonly": "yes" if self._is_durable else "no",
         }
         argv = [str(get_binary_path()), *(str(word) for pair in options.items() for word in pair)]
         self.redis = Server(argv, env=os.environ, cwd=self.root, log=self.root / "redis.log")
         wait_for(self._redis_answers, 10, "Valkey answers")
 
     def start_api(self) -> None:
-        argv = [
-            BACKLINE,
-            "api",
-            "--port",
-            str(self.port),
-            "--redis-url",
-            self.redis_url,
-            "--data",
-            str(self.data),
-        ]
-        self.api = Server(argv, env=self._environ({}), cwd=self.root, log=self.root / "api.log")
+        self.api = self._start_api(self.port, "api.log")
+
+    def start_replica(self) -> str:
+        """Start one more API on the same data; gives its URL. `wait_listening` waits for it."""
+        port = _free_port()
+        self.replicas.append(self._start_api(port, f"replica{len(self.replicas)}.log"))
+        return f"http://127.0.0.1:{port}"
+
+    def _start_api(self, port: int, log: str) -> Server:
+        argv = [BACKLINE, "api", "--port", str(port)]
+        argv += ["--redis-url", self.redis_url, "--data", str(self.data)]
+        return Server(argv, env=self._environ({}), cwd=self.root, log=self.root / log)
 
     def make_agent(self, name: str) -> Path:
         directory = self.root / "agents" / name
@@ -130,12 +135,12 @@ class Stack:
 
         wait_for(is_ready, _READY_S, "the stack is ready")
 
-    def wait_listening(self) -> None:
-        """Wait until the API answers at all."""
+    def wait_listening(self, url: str = "") -> None:
+        """Wait until the API, or the replica at `url`, answers at all."""
 
         def listens() -> bool:
             with suppress(httpx.TransportError):
-                return httpx.get(f"{self.url}/health", timeout=5).status_code == 200
+                return httpx.get(f"{url or self.url}/health", timeout=5).status_code == 200
             return False
 
         wait_for(listens, _READY_S, "the API answers")
@@ -179,7 +184,7 @@ class Stack:
         """End all; fails when a process, a scratch directory or a key without an end is left."""
         try:
             left = self._left_when_idle(was_killed=was_killed)
-            servers = [server for server in (self.api, *self.workers) if server.runs]
+            servers = [server for server in (self.api, *self.replicas, *self.workers) if server.runs]
             for server in servers:
                 server.ask_to_end()
             exits = {server.log.name: server.exit_code() for server in servers}
@@ -236,7 +241,7 @@ class Stack:
             ]
 
     def _kill_everything(self) -> None:
-        for server in (self.api, *self.workers, self.redis):
+        for server in (self.api, *self.replicas, *self.workers, self.redis):
             if server.runs:
                 server.kill()
         for process in of_configuration(self.data):
@@ -260,14 +265,22 @@ class Stack:
 
 @contextmanager
 def running_stack(
-    model: Model, *, workers: int = 1, was_killed: bool = False, **settings: object
+    model: Model,
+    *,
+    workers: int = 1,
+    was_killed: bool = False,
+    is_durable: bool = False,
+    **settings: object,
 ) -> Iterator[Stack]:
-    """A stack in a directory of its own; `was_killed` tells the leak check that workers will be killed."""
+    """A stack in a directory of its own; `was_killed` tells the leak check that workers will be killed.
+
+    A Redis that `is_durable` may be killed and started again.
+    """
     # Short, because a socket's path may have no more than 107 bytes.
     root = Path(tempfile.mkdtemp(prefix="bl-", dir="/tmp"))
     settings = {"upstream_retries": 0, "warm": 0, "max_live": 0, **_APART, **settings}
     try:
-        stack = Stack(root, model, settings)
+        stack = Stack(root, model, settings, is_durable=is_durable)
         try:
             for _ in range(workers):
                 stack.start_worker()
