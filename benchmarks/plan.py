@@ -23,6 +23,11 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
     seeded_turns: tuple[int, ...]
     """Lengths of the histories that the server does not know."""
     seeded_rounds: int
+    batch_lines: int
+    """Lines that wait while requests are made."""
+    batch_requests: int
+    batch_rate_lines: int
+    batch_rounds: int
     limit_s: float
     """Beyond it the run stops and reports what it has."""
 
@@ -40,9 +45,13 @@ FULL = Plan(
     resumed_turns=7,
     seeded_turns=(2, 6, 10, 20, 40, 60, 80, 120),
     seeded_rounds=5,
+    batch_lines=5_000,
+    batch_requests=12,
+    batch_rate_lines=24,
+    batch_rounds=2,
     limit_s=900.0,
 )
-"""Some ten minutes on two quiet cores."""
+"""Some eleven minutes on two quiet cores."""
 
 QUICK = Plan(
     first_token_requests=6,
@@ -57,6 +66,10 @@ QUICK = Plan(
     resumed_turns=6,
     seeded_turns=(2, 6, 10, 20, 40, 60, 80, 120),
     seeded_rounds=2,
+    batch_lines=1_000,
+    batch_requests=6,
+    batch_rate_lines=12,
+    batch_rounds=1,
     limit_s=240.0,
 )
 """Some two minutes on two quiet cores; too few for a p99 to mean much."""

@@ -115,6 +115,27 @@ class Seeding(msgspec.Struct, frozen=True):
     """Resumed by a new process from a transcript made of it."""
 
 
+class BesideBatch(msgspec.Struct, frozen=True):
+    """Time to first text in ms of requests to an idle system, and to one with a batch of so many `lines`."""
+
+    lines: int
+    idle_ms: Spread
+    beside_ms: Spread
+    line_bytes: float
+    """What a line has itself, in its file."""
+    redis_bytes: float
+    """What Redis holds for each line that waits, the records of those under way included."""
+
+
+class BatchRate(msgspec.Struct, frozen=True):
+    """Lines per second, from the accepting of a batch to its files, beside bare CLIs on the same slots."""
+
+    lines: int
+    slots: int
+    bare_per_s: float
+    batch_per_s: float
+
+
 class Peak(msgspec.Struct, frozen=True):
     """The most memory our processes had resident in the whole run, in bytes."""
 
@@ -154,4 +175,6 @@ class Results(msgspec.Struct, frozen=True, kw_only=True):
     memory: Memory | None = None
     resumed: Resumed | None = None
     seeding: list[Seeding] = []
+    beside_batch: BesideBatch | None = None
+    batch_rate: BatchRate | None = None
     peak: Peak = Peak()

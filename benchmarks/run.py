@@ -8,14 +8,14 @@ from collections.abc import Callable, Collection, Sequence
 
 import msgspec
 
-from benchmarks import first_token, sessions, streams, throughput
+from benchmarks import batches, first_token, sessions, streams, throughput
 from benchmarks.noise import Noise
 from benchmarks.plan import Plan
 from benchmarks.results import Host, Results
 from benchmarks.stack import Stack, running_stack
 from shared.settings import Settings
 
-PARTS = ("first-token", "streams", "throughput", "sessions")
+PARTS = ("first-token", "streams", "throughput", "sessions", "batches")
 """What can be measured by itself; `streams` gives delay and CPU, peak memory is of all that ran."""
 _WARM = 2
 
@@ -64,8 +64,11 @@ class Run:
             case "throughput":
                 async with running_stack(slots=Settings().slots) as stack:
                     await self._measure_throughput(stack)
-            case _:
+            case "sessions":
                 await self._measure_sessions()
+            case _:
+                async with running_stack(slots=Settings().slots) as stack:
+                    await self._measure_batches(stack)
 
     async def _measure_streams(self, stack: Stack, counts: Sequence[int]) -> None:
         for count in counts:
@@ -91,6 +94,13 @@ class Run:
             self._keep(stack, resumed=resumed)
             seeding = await sessions.measure_seeding(stack, plan.seeded_turns, rounds=plan.seeded_rounds)
             self._keep(stack, seeding=seeding)
+
+    async def _measure_batches(self, stack: Stack) -> None:
+        plan = self._plan
+        beside = await batches.measure_beside(stack, lines=plan.batch_lines, requests=plan.batch_requests)
+        self._keep(stack, beside_batch=beside)
+        rate = await batches.measure_rate(stack, plan.batch_rate_lines, rounds=plan.batch_rounds)
+        self._keep(stack, batch_rate=rate)
 
     def _keep(self, stack: Stack, **measured: object) -> None:
         self.results = msgspec.structs.replace(

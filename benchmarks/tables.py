@@ -8,6 +8,8 @@ import msgspec
 
 from benchmarks.figures import crossing, ratio, us_per_token
 from benchmarks.results import (
+    BatchRate,
+    BesideBatch,
     Chats,
     Cpu,
     FirstToken,
@@ -29,6 +31,9 @@ FIRST_TURN_TARGET = 0.40
 NEXT_TURN_TARGET = 0.15
 RESUMED_TARGET_MS = 50.0
 MEMORY_TARGET_MIB = 1.0
+BESIDE_BATCH_TARGET = 1.3
+BATCH_RATE_TARGET = 0.9
+WAITING_LINE_TARGET_BYTES = 1_000
 QUIET = 0.05
 """Others' share of the machine up to which it counts as quiet."""
 _MIB = 1024 * 1024
@@ -68,8 +73,20 @@ def tables_of(results: Results) -> list[Table]:
         tables.append(memory_table(results.memory))
     if results.seeding:
         tables.append(seeding_table(results.seeding))
+    tables += _batch_tables(results, is_quiet=is_quiet)
     if results.peak != Peak():
         tables.append(peak_table(results.peak))
+    return tables
+
+
+def _batch_tables(results: Results, *, is_quiet: bool) -> list[Table]:
+    tables: list[Table] = []
+    if results.beside_batch is not None:
+        tables.append(beside_batch_table(results.beside_batch, is_quiet=is_quiet))
+    if results.batch_rate is not None:
+        tables.append(batch_rate_table(results.batch_rate, is_quiet=is_quiet))
+    if results.beside_batch is not None:
+        tables.append(waiting_line_table(results.beside_batch))
     return tables
 
 
@@ -299,6 +316,65 @@ def seeding_table(measured: Sequence[Seeding]) -> Table:
         ],
         note="Milliseconds to the first token, in the CLI alone: told to a spare process turn by turn, or"
         f" resumed by a new one from a transcript. Resuming is faster {said}.",
+    )
+
+
+def beside_batch_table(measured: BesideBatch, *, is_quiet: bool) -> Table:
+    """A request while a batch runs, and while nothing does; judged only on a quiet machine."""
+    idle, beside = measured.idle_ms, measured.beside_ms
+    is_reached = beside.p50 <= BESIDE_BATCH_TARGET * idle.p50 if is_quiet else None
+    return Table(
+        title="Time to first token beside a batch",
+        columns=("lines", "idle p50", "idle p95", "beside p50", "beside p95", "added p50", "ratio", "target"),
+        rows=[
+            (
+                str(measured.lines),
+                *(_ms(idle.p50), _ms(idle.p95), _ms(beside.p50), _ms(beside.p95)),
+                _ms(beside.p50 - idle.p50),
+                _ratio(ratio(beside.p50, idle.p50)),
+                _target(f"≤ idle + {BESIDE_BATCH_TARGET - 1:.0%}", is_reached),
+            )
+        ],
+        note=f"Milliseconds of one request at a time from a cold process, {beside.count} each. The batch's"
+        " lines take all slots that they may, and the model some seconds for each.",
+    )
+
+
+def batch_rate_table(measured: BatchRate, *, is_quiet: bool) -> Table:
+    """Lines per second; judged only on a quiet machine."""
+    share = ratio(measured.batch_per_s, measured.bare_per_s)
+    is_reached = share is not None and share >= BATCH_RATE_TARGET
+    return Table(
+        title="Lines of a batch per second, one-token reply",
+        columns=("slots", "lines", "bare /s", "batch /s", "ratio", "target"),
+        rows=[
+            (
+                str(measured.slots),
+                str(measured.lines),
+                f"{measured.bare_per_s:.2f}",
+                f"{measured.batch_per_s:.2f}",
+                _ratio(share),
+                _target(f"≥ {BATCH_RATE_TARGET:g}", is_reached if is_quiet else None),
+            )
+        ],
+        note="From the batch's creation to its files, beside bare CLIs on the slots that a batch may take.",
+    )
+
+
+def waiting_line_table(measured: BesideBatch) -> Table:
+    """What a line that waits weighs."""
+    return Table(
+        title="Redis memory per waiting line of a batch, bytes",
+        columns=("lines", "the line itself", "in Redis", "target"),
+        rows=[
+            (
+                str(measured.lines),
+                f"{measured.line_bytes:.0f}",
+                f"{measured.redis_bytes:.0f}",
+                _target(f"≤ {WAITING_LINE_TARGET_BYTES}", measured.redis_bytes <= WAITING_LINE_TARGET_BYTES),
+            )
+        ],
+        note="Lines wait in their file; what Redis has for those under way is included.",
     )
 
 

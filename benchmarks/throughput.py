@@ -21,7 +21,7 @@ async def measure(stack: Stack, concurrency: int, count: int, *, rounds: int) ->
     took_s: dict[Side, float] = {bare: 0.0, gateway: 0.0}
     for _ in range(rounds):
         for side in took_s:
-            took_s[side] += await _burst(side, concurrency, count)
+            took_s[side] += await burst(side, concurrency, count)
             await side.quiet()
     total = rounds * count
     return Throughput(
@@ -33,7 +33,7 @@ async def measure(stack: Stack, concurrency: int, count: int, *, rounds: int) ->
     )
 
 
-async def _burst(side: Side, concurrency: int, count: int) -> float:
+async def burst(side: Side, concurrency: int, count: int) -> float:
     """Seconds from the first request to the last end of `count` replies."""
     replies = [Reply() for _ in range(count)]
     waiting = iter(replies)

@@ -6,6 +6,8 @@ from hypothesis import strategies as st
 
 from benchmarks.figures import crossing, hits, percentile, ratio, spread, us_per_token
 from benchmarks.results import (
+    BatchRate,
+    BesideBatch,
     Chats,
     Cpu,
     FirstToken,
@@ -21,6 +23,8 @@ from benchmarks.results import (
     Wait,
 )
 from benchmarks.tables import (
+    batch_rate_table,
+    beside_batch_table,
     chats_table,
     cpu_table,
     delay_table,
@@ -33,6 +37,7 @@ from benchmarks.tables import (
     table_markdown,
     tables_of,
     throughput_table,
+    waiting_line_table,
 )
 
 HOST = Host(
@@ -88,6 +93,16 @@ def memory(*, kept_rss: float = 200.0, bare_pss: float = 120.0, growth: float = 
 
 def seeding(turns: int, seeded_ms: float, resumed_ms: float) -> Seeding:
     return Seeding(turns=turns, seeded_ms=spread([seeded_ms]), resumed_ms=spread([resumed_ms]))
+
+
+def beside_batch(beside_ms: float, *, redis_bytes: float = 40.0) -> BesideBatch:
+    return BesideBatch(
+        lines=5_000,
+        idle_ms=spread([300.0]),
+        beside_ms=spread([beside_ms]),
+        line_bytes=250.0,
+        redis_bytes=redis_bytes,
+    )
 
 
 @pytest.mark.parametrize(
@@ -262,6 +277,24 @@ def test_the_report_says_from_where_a_transcript_is_faster(longest_ms: float, sa
     assert table.rows[0] == ("20", "300", "300", "400", "400", "0.75")
 
 
+@pytest.mark.parametrize(("beside_ms", "said"), [(389.0, "reached"), (391.0, "missed")])
+def test_a_request_beside_a_batch_may_take_a_third_longer_at_most(beside_ms: float, said: str) -> None:
+    (row,) = beside_batch_table(beside_batch(beside_ms), is_quiet=True).rows
+    assert row[-1] == f"≤ idle + 30%: {said}"
+
+
+@pytest.mark.parametrize(("per_s", "said"), [(1.81, "reached"), (1.79, "missed")])
+def test_a_batch_is_nearly_as_fast_as_bare_clis(per_s: float, said: str) -> None:
+    measured = BatchRate(lines=48, slots=6, bare_per_s=2.0, batch_per_s=per_s)
+    assert batch_rate_table(measured, is_quiet=True).rows[0][-1] == f"≥ 0.9: {said}"
+
+
+@pytest.mark.parametrize(("size", "said"), [(40.0, "reached"), (1_001.0, "missed")])
+def test_a_waiting_line_has_its_bound(size: float, said: str) -> None:
+    (row,) = waiting_line_table(beside_batch(300.0, redis_bytes=size)).rows
+    assert row == ("5000", "250", f"{size:.0f}", f"≤ 1000: {said}")
+
+
 def test_what_was_not_measured_has_no_table() -> None:
     assert tables_of(Results(host=HOST, took_s=1.0, pace_ms=20.0)) == []
 
@@ -288,6 +321,8 @@ def test_times_are_not_judged_on_a_busy_machine_and_shares_of_cpu_are() -> None:
         chats=chats(),
         resumed=Resumed(bare=wait(400.0, 410.0), gateway=wait(410.0, 420.0), hits=1),
         memory=memory(),
+        beside_batch=beside_batch(300.0),
+        batch_rate=BatchRate(lines=48, slots=6, bare_per_s=2.0, batch_per_s=2.0),
     )
     verdicts = [table.rows[-1][-1] or table.rows[0][-1] for table in tables_of(measured)]
     assert verdicts == [
@@ -298,6 +333,9 @@ def test_times_are_not_judged_on_a_busy_machine_and_shares_of_cpu_are() -> None:
         "19 of 20: reached",
         "≤ bare + 50: not judged",
         "≤ bare + 1: reached",
+        "≤ idle + 30%: not judged",
+        "≥ 0.9: not judged",
+        "≤ 1000: reached",
     ]
 
 
@@ -313,13 +351,15 @@ def test_the_report_says_what_was_measured_where_and_every_row_is_whole() -> Non
         memory=memory(),
         resumed=Resumed(bare=wait(400.0, 410.0), gateway=wait(410.0, 420.0), hits=1),
         seeding=[seeding(2, 150.0, 400.0), seeding(40, 500.0, 450.0)],
+        beside_batch=beside_batch(300.0),
+        batch_rate=BatchRate(lines=48, slots=6, bare_per_s=2.0, batch_per_s=2.0),
         peak=Peak(api_bytes=64 * MIB, worker_bytes=32 * MIB),
     )
     report = markdown(results)
     assert all(f"- {said}" in report for said in ("Date: 2026-01-02", "Commit: abc", "Machine: 2 cores"))
     assert "- Command: `python -m benchmarks` (12 s)" in report
     tables = tables_of(results)
-    assert len(tables) == 10
+    assert len(tables) == 13
     for table in tables:
         assert table_markdown(table) in report
         assert {len(row) for row in table.rows} == {len(table.columns)}
