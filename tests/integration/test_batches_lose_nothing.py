@@ -19,7 +19,7 @@ from tests.support.batches import OVER, Line, begin, both, counts, end_of, line,
 from tests.support.stack import Stack
 
 LINES = int(os.environ.get("BATCH_LINES", "60"))
-"""How long the batch is; a soak asks for a thousand, with a time limit to match (`--timeout`)."""
+"""How long the batch is; a soak asks for a thousand."""
 KILL_EVERY = max(10, LINES // 14)
 """Lines between two deaths: the longer the batch, the more."""
 WITHIN_S = 60.0 + 4 * LINES
