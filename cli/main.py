@@ -39,6 +39,7 @@ app = App(
 )
 for each in (agents, batch, chat, config, dead, keys, runs, top, webhooks, *service.COMMANDS):
     app.command(each)
+app.command("cli.chaos:chaos")  # by name, so that --help is quick
 app.register_install_completion_command(help="Set up completion for this shell, and say what was done.")
 
 

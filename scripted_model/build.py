@@ -46,9 +46,12 @@ def text(words: str, *, pace_ms: float = 0.0, new_block: bool = False) -> Text:
     return Text(text=words, pace_ms=pace_ms, new_block=new_block)
 
 
-def tokens(n: int, *, pace_ms: float = 0.0, stamp: bool = False) -> Text:
-    """Say "t0 t1 …", ``n`` deltas; with ``stamp`` each is "<i>:<monotonic ns> " at its sending."""
-    return Text(tokens=n, pace_ms=pace_ms, stamp=stamp)
+def tokens(n: int, *, pace_ms: float = 0.0, stamp: bool = False, goes_on: bool = False) -> Text:
+    """Say "t0 t1 …", ``n`` deltas; with ``stamp`` each is "<i>:<monotonic ns> " at its sending.
+
+    With ``goes_on`` only those behind the last that the assistant has said in this turn.
+    """
+    return Text(tokens=n, pace_ms=pace_ms, stamp=stamp, goes_on=goes_on)
 
 
 def think(words: str, *, pace_ms: float = 0.0) -> Think:

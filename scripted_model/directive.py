@@ -18,6 +18,7 @@ ECHO_LIMIT = 200
 """Characters of the user's line that the canned reply repeats."""
 
 _REMINDER = re.compile(r"<system-reminder>.*?</system-reminder>", re.DOTALL)
+_TOKEN = re.compile(r"\bt(\d+)\b")
 _JSON = json.JSONDecoder()
 
 
@@ -58,8 +59,8 @@ def choose_call(request: ModelRequest) -> Call:
     for position, text in _user_texts_newest_first(request.messages):
         found = find_script(text)
         if found is not None:
-            answered = sum(message.role == "assistant" for message in request.messages[position:])
-            return found.call(answered)
+            answers = [message for message in request.messages[position:] if message.role == "assistant"]
+            return _going_on(found.call(len(answers)), answers)
     return canned_call(request)
 
 
@@ -81,6 +82,21 @@ def canned_call(request: ModelRequest) -> Call:
     )
     line = _last_line(request.messages)
     return Call(steps=[Text(text=f"You said: {line}\n\n{reply}" if line else reply, pace_ms=CANNED_PACE_MS)])
+
+
+def _going_on(call: Call, answers: list[Message]) -> Call:
+    """Put words in place of the tokens that go on: those behind the last that was said."""
+    if not any(isinstance(step, Text) and step.goes_on for step in call.steps):
+        return call
+    said = [int(number) for each in answers for text in each.texts() for number in _TOKEN.findall(text)]
+    first = max(said, default=-1) + 1
+
+    def rest(step: Text) -> Text:
+        words = " ".join(f"t{n}" for n in range(first, step.tokens)) or "."
+        return msgspec.structs.replace(step, tokens=0, text=f" {words}" if first else words)
+
+    steps = [rest(step) if isinstance(step, Text) and step.goes_on else step for step in call.steps]
+    return msgspec.structs.replace(call, steps=steps)
 
 
 def _read_script(text: str, at: int) -> tuple[Script, int]:

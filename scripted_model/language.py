@@ -31,6 +31,8 @@ class Text(_Step, frozen=True, tag="text"):
     ``tokens`` > 0 generates "t0 t1 …"; else ``text`` is split after each word. ``stamp`` sends
     "<i>:<time.monotonic_ns() when sent> " in place of each token. The block stays open until another block
     or the end of the message, so a failure or a cut that follows falls into the middle of it.
+    With ``goes_on`` the tokens begin behind the last one that the assistant has said in this turn, so that an
+    answer which was cut off has one right ending; when all have been said already, it says ".".
     """
 
     text: str = ""
@@ -38,6 +40,7 @@ class Text(_Step, frozen=True, tag="text"):
     pace_ms: Pace = 0.0
     stamp: bool = False
     new_block: bool = False
+    goes_on: bool = False
 
 
 class Think(_Step, frozen=True, tag="think"):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import time
 from collections import deque
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias
@@ -41,9 +42,15 @@ class Received(msgspec.Struct):
         """Whether the body holds ``marker``, as it stands or as a JSON string holds it."""
         return marker.encode() in self.body or msgspec.json.encode(marker)[1:-1] in self.body
 
-    def view(self) -> dict[str, Any]:
-        """Itself with the body as JSON, or as a string when it is none; None when there was no body."""
+    def view(self, *, find: str = "") -> dict[str, Any]:
+        """Itself with the body as JSON, or as a string when it is none; None when there was no body.
+
+        With `find`, a regular expression, only what that finds first in the body stands in its place.
+        """
         fields = msgspec.structs.asdict(self)
+        if find:
+            found = re.search(find.encode(), self.body)
+            return {**fields, "headers": {}, "body": found[0].decode() if found else None}
         try:
             fields["body"] = msgspec.json.decode(self.body) if self.body else None
         except (ValueError, msgspec.DecodeError):

@@ -148,8 +148,9 @@ class ScriptedModel:
     async def _control(self, scope: HTTPScope, reply: Reply) -> None:
         match scope["method"]:
             case "GET":
-                marker = parse_qs(scope["query_string"].decode()).get("marker", [""])[0]
-                await reply.json(200, [received.view() for received in self.requests.matching(marker)])
+                asked = parse_qs(scope["query_string"].decode())
+                found = self.requests.matching(asked.get("marker", [""])[0])
+                await reply.json(200, [received.view(find=asked.get("find", [""])[0]) for received in found])
             case "DELETE":
                 self.requests.clear()
                 await reply.json(200, {})
