@@ -109,6 +109,7 @@ from shared.answer_cache import AnswerCache
 from shared.blobs import BlobError
 from shared.conversations import ConversationStore
 from shared.dead_letters import DeadLetters
+from shared.data_mark import DataMark
 from shared.event_tail import EventHub
 from shared.files import Files, blobs_of
 from shared.happenings import Happenings
@@ -230,6 +231,7 @@ def create_app(settings: Settings, drain: Drain) -> Litestar:
     hub = EventHub(redis)
     registry_store = RegistryStore(redis)
     registry = CachedRegistry(registry_store)
+    data_mark = DataMark(redis)
     store = RunStore(redis, retention_s=settings.retention_s)
     cache = AnswerCache(redis, settings)
     runs = Runs(store, hub, registry, settings, CachedAnswers(cache, registry, settings))
@@ -268,6 +270,7 @@ def create_app(settings: Settings, drain: Drain) -> Litestar:
         async with asyncio.TaskGroup() as group:
             parts = (
                 hub.run(),
+                data_mark.run(),
                 runs.run(),
                 unattended.run(),
                 files.sweep_forever(),
@@ -301,6 +304,7 @@ def create_app(settings: Settings, drain: Drain) -> Litestar:
             "batches": _given(batches),
             "webhooks": _given(Webhooks(hooks, sender, settings)),
             "drain": _given(drain),
+            "data_mark": _given(data_mark),
             "keys": _given(keys),
             "store": _given(store),
             "dead_letters": _given(letters),

@@ -10,6 +10,7 @@ from litestar import Request, Response, get
 from redis.exceptions import RedisError
 
 from api.access import OPEN, is_known
+from shared.data_mark import DataMark
 from shared.registry import CachedRegistry
 
 
@@ -31,6 +32,7 @@ class Readiness(msgspec.Struct, frozen=True):
     """The answer to `GET /ready`; `reason` says what is missing.
 
     Where keys are asked for, who brings none is told no more than the number of workers.
+    `data_lost_at` is when this replica saw that Redis had lost its data (s since the epoch), null if never.
     """
 
     status: str
@@ -40,6 +42,7 @@ class Readiness(msgspec.Struct, frozen=True):
     slots: int = 0
     busy: int = 0
     cli_versions: list[str] = []
+    data_lost_at: int | None = None
 
 
 @get("/health", tags=["Health"], opt=OPEN)
@@ -50,7 +53,7 @@ async def health() -> Health:
 
 @get("/ready", tags=["Health"], opt=OPEN)
 async def ready(
-    request: Request[Any, Any, Any], registry: CachedRegistry, drain: Drain
+    request: Request[Any, Any, Any], registry: CachedRegistry, drain: Drain, data_mark: DataMark
 ) -> Response[Readiness]:
     """Answer 200 when Redis answers and a live worker serves an agent, else 503 with the reason."""
     if drain.has_begun:
@@ -61,7 +64,9 @@ async def ready(
     except (RedisError, OSError):
         return _not_ready("Redis does not answer.")
     if not known.served:
-        return _not_ready("No live worker serves an agent.")
+        is_lost = data_mark.lost_at is not None
+        said = "Redis has lost its data, and no live worker" if is_lost else "No live worker"
+        return _not_ready(f"{said} serves an agent.", data_mark.lost_at)
     if not may_look:
         return Response(Readiness(status="ready", workers=len(known.workers)))
     return Response(
@@ -72,11 +77,14 @@ async def ready(
             slots=sum(worker.slots for worker in known.workers),
             busy=sum(worker.busy for worker in known.workers),
             cli_versions=sorted({worker.cli_version for worker in known.workers}),
+            data_lost_at=data_mark.lost_at,
         )
     )
 
 
-def _not_ready(reason: str) -> Response[Readiness]:
+def _not_ready(reason: str, data_lost_at: int | None = None) -> Response[Readiness]:
     return Response(
-        Readiness(status="unavailable", reason=reason), status_code=503, headers={"retry-after": "2"}
+        Readiness(status="unavailable", reason=reason, data_lost_at=data_lost_at),
+        status_code=503,
+        headers={"retry-after": "2"},
     )

@@ -23,7 +23,7 @@ from api.rates import Caller
 from api.refusals import refusals
 from api.repeats import note_replay
 from shared.accounts import Standing
-from shared.event_tail import EventHub
+from shared.event_tail import EventHub, EventsLostError
 from shared.fallbacks import agent_only
 from shared.prefix import prefix_of
 from shared.registry import CachedRegistry, Registry
@@ -172,7 +172,7 @@ class Runs:
         """Yield the run's events in batches to its terminal one, and an empty batch in every pause.
 
         A run that nobody can serve any more is ended here, so that no reader waits for ever. Raises
-        `ApiError` when Redis stays away.
+        `ApiError` when Redis stays away, or has lost a part of the log.
         """
         last = 0
         guard = Guard()
@@ -188,6 +188,8 @@ class Runs:
                             await self.look_after(run, guard)
                         yield batch
                 return
+            except EventsLostError as error:
+                raise _lost(run, "Redis has lost a part of what the run said.") from error
             except (RedisError, OSError) as error:
                 if guard.redis_is_lost():
                     raise _lost_sight_of(run) from error
@@ -276,8 +278,7 @@ class Runs:
         """In a pause: end the run if its record is gone, or if it waits and nobody could take it."""
         status = await self._store.status(run.id)
         if status is None:
-            said = "The run's record is gone: Redis has lost its data or the run waited too long."
-            raise ApiError(500, said, type="server_error", code="run_lost", is_retryable=False, run_id=run.id)
+            raise _lost(run, "The run's record is gone: Redis has lost its data or the run waited too long.")
         if run.is_batch:
             return
         if (
@@ -326,6 +327,10 @@ def _accepted(run_id: str, request: RunRequest, submitted: Submitted, cache: Cac
         cache=cache,
         tier=request.tier,
     )
+
+
+def _lost(run: AcceptedRun, said: str) -> ApiError:
+    return ApiError(500, said, type="server_error", code="run_lost", is_retryable=False, run_id=run.id)
 
 
 def _lost_sight_of(run: AcceptedRun) -> ApiError:

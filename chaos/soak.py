@@ -172,7 +172,8 @@ async def _names(redis: Redis, patterns: tuple[str, ...]) -> list[str]:
 
 async def _immortal(redis: Redis) -> list[str]:
     names = [name async for name in redis.scan_iter("*", count=1000)]
-    return [name.decode() for name in names if await redis.pttl(name) == -1]
+    mark = keys.DATA_MARK.encode()
+    return [name.decode() for name in names if name != mark and await redis.pttl(name) == -1]
 
 
 async def _read_runs(stand: Stand, history: History, model: _ModelCalls) -> None:

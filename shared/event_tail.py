@@ -22,6 +22,10 @@ _SUBSCRIBE_S = 5.0
 _TICK_S = 0.25
 
 
+class EventsLostError(Exception):
+    """The log itself lacks an event: Redis has lost a part of what it had acknowledged."""
+
+
 class Cursor:
     """A reader's place in a log. Accepts what comes next, drops repeats, and notices holes."""
 
@@ -70,7 +74,8 @@ class EventHub:
         """Yield the events after number `after`, in batches as they come, to the terminal one.
 
         An empty batch is yielded whenever `tick_s` seconds pass without an event, so that the caller can
-        look after whoever waits. Raises `redis.RedisError` when the stream cannot be read.
+        look after whoever waits. Raises `redis.RedisError` when the stream cannot be read, and
+        `EventsLostError` when what comes next is not in it, for then it will never come.
         """
         cursor = Cursor(after)
         with self._feed(keys.events(run_id), tick_s) as feed:
@@ -92,16 +97,25 @@ class EventHub:
                     yield events
 
     async def log(self, run_id: str) -> list[LoggedEvent]:
-        """The run's events so far, none once they have lapsed; raises `redis.RedisError`."""
-        return [event async for page in self._replay(run_id, Cursor()) for event in page]
+        """The run's events so far up to the first that is lost, none once they have lapsed.
+
+        Raises `redis.RedisError`.
+        """
+        events: list[LoggedEvent] = []
+        with suppress(EventsLostError):
+            async for page in self._replay(run_id, Cursor()):
+                events += page
+        return events
 
     async def _replay(self, run_id: str, cursor: Cursor) -> AsyncIterator[list[LoggedEvent]]:
         start = f"({cursor.attempt}-{cursor.n}" if cursor.attempt else "-"
         while not cursor.is_done:
             entries = await self._redis.xrange(keys.events(run_id), min=start, count=_PAGE)
-            events, _ = cursor.accept([_parse(entry_id, fields[b"e"]) for entry_id, fields in entries])
+            events, is_torn = cursor.accept([_parse(entry_id, fields[b"e"]) for entry_id, fields in entries])
             if events:
                 yield events
+            if is_torn:  # numbers only grow: no worker can fill the hole
+                raise EventsLostError
             if len(entries) < _PAGE:
                 return
             start = f"({entries[-1][0].decode()}"

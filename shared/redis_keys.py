@@ -31,6 +31,8 @@ TURN = "backline:turn"
 SERVED = "backline:served"
 """Sorted set of lines and queues by the turn they were last served in; the 10,000 newest."""
 
+DATA_MARK = "backline:data-mark"
+"""A word that is there as long as the data are: who finds another one knows that they were lost."""
 KEYS = "backline:keys"
 """Hash of key id to the key's record (`shared.keys`); kept until an operator deletes it."""
 KEY_HASHES = "backline:key-hashes"

