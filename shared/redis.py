@@ -14,7 +14,6 @@ _CONNECT_TIMEOUT_S = 5.0
 _ANSWER_TIMEOUT_S = 5.0
 _TURN_S = 10.0
 """How long a burst of requests may wait for a connection that is free: a busy API is not a dead Redis."""
-_HEALTH_CHECK_S = 15
 _RETRIES = 3
 
 
@@ -30,7 +29,8 @@ def connect(url: str, *, max_connections: int = 64) -> ArqRedis:
         timeout=_TURN_S,
         socket_connect_timeout=_CONNECT_TIMEOUT_S,
         socket_timeout=_ANSWER_TIMEOUT_S,
-        health_check_interval=_HEALTH_CHECK_S,
+        # No health check: redis-py (5.3) makes it while it connects too, and connects anew when it fails, within
+        # itself, without a bound. Behind a proxy that accepts and resets, a worker died of the recursion.
         retry=Retry(FullJitterBackoff(cap=0.5, base=0.05), _RETRIES),
         retry_on_error=[RedisConnectionError, RedisTimeoutError],
     )
