@@ -108,8 +108,8 @@ from shared.added_items import AddedItems
 from shared.answer_cache import AnswerCache
 from shared.blobs import BlobError
 from shared.conversations import ConversationStore
-from shared.dead_letters import DeadLetters
 from shared.data_mark import DataMark
+from shared.dead_letters import DeadLetters
 from shared.event_tail import EventHub
 from shared.files import Files, blobs_of
 from shared.happenings import Happenings

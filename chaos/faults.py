@@ -12,8 +12,6 @@ from chaos.history import Broken
 from chaos.proxy import Trouble
 from chaos.stand import Part, Stand
 
-_LONGEST_S = 12.0
-
 
 class _Blow(NamedTuple):
     fault: str
@@ -25,10 +23,13 @@ class _Blow(NamedTuple):
 class Nemesis:
     """Breaks and mends the parts of a stand. The same seed gives the same faults in the same order."""
 
-    def __init__(self, stand: Stand, rng: random.Random, clock: Callable[[], float]) -> None:
+    def __init__(
+        self, stand: Stand, rng: random.Random, clock: Callable[[], float], longest_s: float
+    ) -> None:
         self._stand = stand
         self._rng = rng
         self._clock = clock
+        self._longest_s = longest_s
         self.done: list[Broken] = []
 
     async def break_until(self, stop: asyncio.Event, every_s: tuple[float, float]) -> None:
@@ -43,8 +44,8 @@ class Nemesis:
         rng, stand = self._rng, self._stand
         anyone = rng.choice([*stand.apis, *stand.workers])
         worker, api = rng.choice(stand.workers), rng.choice(stand.apis)
-        for_s = rng.choice([0.5, 1.0, 2.0, 4.0])
-        long_s = rng.choice([1.0, 3.0, 5.0, 10.0, _LONGEST_S])
+        for_s = min(rng.choice([0.5, 1.0, 2.0, 4.0]), self._longest_s)
+        long_s = min(rng.choice([1.0, 3.0, 5.0, 10.0, 12.0]), self._longest_s)
         blows = [
             (4, self._blow("kill -9", worker, for_s, self._kill)),
             (3, self._blow("kill -9", api, for_s, self._kill)),

@@ -29,6 +29,8 @@ _PAUSE_S = 0.5
 _WATCH_S = 0.5
 _GATHER_EVERY = 10
 _LEFTOVERS = ("backline:queue:*", keys.lease("*"), keys.job("*"), "arq:retry:*")
+_BESIDE_QUEUES = (":taken", ":paused")
+"""Notes about queues that lapse by themselves."""
 _DEFAULTS: dict[str, object] = {"warm": 1, "slots": 6, "upstream_retries": 0, "drain_timeout_s": 5}
 
 
@@ -40,6 +42,8 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
     clients: int = 6
     every_s: tuple[float, float] = (1.0, 5.0)
     """Shortest and longest time between the mending of one fault and the next."""
+    longest_s: float = 12.0
+    """No fault lasts longer; beyond 8 s a worker loses its runs to another."""
     settings: dict[str, object] = {}
     """Settings of Backline's that differ from the stand's own."""
 
@@ -68,7 +72,7 @@ async def _session(plan: Plan, stand: Stand, tell: Callable[[str], None]) -> His
     clock, stop = clock_from_now(), asyncio.Event()
     history = History(plan.seed, plan.minutes)
     clients = Clients(stand.urls, random.Random(rng.random()), clock, AGENT)  # noqa: S311
-    nemesis = Nemesis(stand, random.Random(rng.random()), clock)  # noqa: S311
+    nemesis = Nemesis(stand, random.Random(rng.random()), clock, plan.longest_s)  # noqa: S311
     model = _ModelCalls(stand.model_url)
     tell(f"Breaking things for {plan.minutes:g} min with the seed {plan.seed}.")
     async with asyncio.TaskGroup() as group:
@@ -167,7 +171,8 @@ async def _left_at_the_end(stand: Stand) -> list[str]:
 
 
 async def _names(redis: Redis, patterns: tuple[str, ...]) -> list[str]:
-    return [name.decode() for pattern in patterns async for name in redis.scan_iter(pattern, count=1000)]
+    found = [name.decode() for pattern in patterns async for name in redis.scan_iter(pattern, count=1000)]
+    return [name for name in found if not name.endswith(_BESIDE_QUEUES)]
 
 
 async def _immortal(redis: Redis) -> list[str]:

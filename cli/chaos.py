@@ -54,7 +54,7 @@ def chaos(
     plan = Plan(seed=drawn if seed is None else seed, minutes=minutes, clients=clients)
     with lifeline() as line:
         try:
-            seen = asyncio.run(soak(plan, _programs(line), _tell, keep.absolute() if keep else None))
+            seen = asyncio.run(soak(plan, programs(line), _tell, keep.absolute() if keep else None))
         except TimeoutError as error:
             raise CommandError("The private Backline did not get ready.") from error
     if history is not None:
@@ -65,7 +65,8 @@ def chaos(
         raise CommandError(f"{len(violations)} promises were not kept; the seed is {plan.seed}.")
 
 
-def _programs(line: Lifeline) -> Programs:
+def programs(line: Lifeline) -> Programs:
+    """How this installation starts the parts of a stand; they end with the lifeline."""
     environ = without_credentials(without_settings(os.environ))
     return Programs(
         python=lambda module, *arguments: python(line, "run", module, *arguments),

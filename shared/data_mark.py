@@ -23,7 +23,7 @@ class DataMark:
         self._redis = redis
         self._mark: bytes | None = None
         self.lost_at: int | None = None
-        """When it was last seen that the data are gone, by Redis's clock (s); `None` as long as they are not."""
+        """When it was last seen that they are gone, by Redis's clock (s); `None` if never."""
 
     async def run(self) -> None:
         """Look every two seconds until cancelled; while Redis is away nothing is known."""

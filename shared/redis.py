@@ -29,8 +29,8 @@ def connect(url: str, *, max_connections: int = 64) -> ArqRedis:
         timeout=_TURN_S,
         socket_connect_timeout=_CONNECT_TIMEOUT_S,
         socket_timeout=_ANSWER_TIMEOUT_S,
-        # No health check: redis-py (5.3) makes it while it connects too, and connects anew when it fails, within
-        # itself, without a bound. Behind a proxy that accepts and resets, a worker died of the recursion.
+        # No health check: redis-py (5.3) makes it while it connects too, and when it fails connects anew from
+        # within, without a bound. Behind a proxy that accepts and resets, a worker died of the recursion.
         retry=Retry(FullJitterBackoff(cap=0.5, base=0.05), _RETRIES),
         retry_on_error=[RedisConnectionError, RedisTimeoutError],
     )

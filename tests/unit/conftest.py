@@ -52,12 +52,13 @@ def durable_valkey() -> Iterator[Valkey]:
 
 @pytest.fixture
 async def redis(valkey: Valkey) -> AsyncIterator[ArqRedis]:
-    """An empty server. Afterwards all but queues, API keys, webhooks and the mark must have a time to live."""
+    """An empty server. Afterwards all but queues, keys, webhooks and the mark must have a time to live."""
     client = connect(valkey.url)
     await client.flushall()
     yield client
     names = [name async for name in client.scan_iter() if not name.startswith(b"backline:queue:")]
-    names = [name for name in names if name.decode() not in {keys.KEYS, keys.KEY_HASHES, keys.DATA_MARK}]
+    kept = {keys.KEYS, keys.KEY_HASHES, keys.DATA_MARK}
+    names = [name for name in names if name.decode() not in kept]
     names = [name for name in names if not name.startswith(keys.webhooks("").encode())]
     immortal = [name for name in names if await client.pttl(name) == -1]
     await client.aclose()

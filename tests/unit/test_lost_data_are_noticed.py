@@ -44,10 +44,14 @@ async def test_a_reader_of_a_log_with_a_hole_gets_what_stands_before_it_and_an_e
     await log_with_a_hole(redis, store, lost=lost)
     hub = EventHub(redis)
     got: list[LoggedEvent] = []
+
+    async def read() -> None:
+        async for batch in hub.tail("r", tick_s=1.0):
+            got.extend(batch)
+
     async with running(hub.run()), asyncio.timeout(10):
         with pytest.raises(EventsLostError):
-            async for batch in hub.tail("r", tick_s=1.0):
-                got += batch
+            await read()
         assert [event.n for event in got] == list(range(1, lost))
         assert [event.n for event in await hub.log("r")] == list(range(1, lost))
         rest = [event.n async for batch in hub.tail("r", after=lost, tick_s=1.0) for event in batch]
@@ -58,11 +62,15 @@ async def test_its_client_is_told_that_the_run_is_lost(redis: ArqRedis, store: R
     await log_with_a_hole(redis, store, lost=5)
     hub = EventHub(redis)
     runs = Runs(store, hub, CachedRegistry(RegistryStore(redis)), Settings())
+
+    async def follow() -> None:
+        async with aclosing(runs.follow(AcceptedRun("r", "a", 0), tick_s=1.0)) as batches:
+            async for _ in batches:
+                pass
+
     async with running(hub.run()), asyncio.timeout(10):
         with pytest.raises(ApiError) as caught:
-            async with aclosing(runs.follow(AcceptedRun("r", "a", 0), tick_s=1.0)) as batches:
-                async for _ in batches:
-                    pass
+            await follow()
     assert (caught.value.code, caught.value.is_retryable, caught.value.run_id) == ("run_lost", False, "r")
 
 

@@ -89,3 +89,11 @@ def test_the_log_is_bounded_in_number_and_bytes() -> None:
     assert [received.n for received in log.matching("x")] == [3, 4, 5]
     log.add(scope, b"y" * 95)
     assert [received.n for received in log.matching()] == [6]
+
+
+def test_tokens_go_on_behind_the_last_that_was_said() -> None:
+    asked = ("user", f"{script(tokens(4, goes_on=True))}")
+    assert spoken(chosen(asked)) == "t0 t1 t2 t3"
+    assert spoken(chosen(asked, ("assistant", "t0 t1"), ("user", "Go on."))) == " t2 t3"
+    assert spoken(chosen(asked, ("assistant", "t0 t1 t2 t3"), ("user", "Go on."))) == " ."
+    assert spoken(chosen(("user", "x"), ("assistant", "t0 t1"), asked)) == "t0 t1 t2 t3"

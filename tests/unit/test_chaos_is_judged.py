@@ -1,0 +1,138 @@
+"""The checker finds each kind of broken promise, and nothing in a history that is well."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import pytest
+
+from chaos.check import check
+from chaos.history import Ended, History, Seen
+from chaos.proxy import FaultProxy
+from chaos.report import report
+
+SEEN = Seen(
+    marker="chaos-1-00000000",
+    kind="stream",
+    tokens=4,
+    uses_tool=True,
+    began=0.0,
+    run_id="run_1",
+    texts=["I do it.\n\n", "t0", " t1", " t2 t3"],
+    ids=[2, 3, 5],
+    arrived=[0.5, 0.6, 3.1, 3.2],
+    outcome="completed",
+    ended=3.3,
+)
+RUN = Ended(
+    id="run_1",
+    marker="chaos-1-00000000",
+    state="completed",
+    attempts=2,
+    numbers=[0, 1, 2, 3],
+    event_numbers=[1, 2, 3, 5, 6],
+    hidden=1,
+    ends=1,
+    output_tokens=9,
+    error="",
+    model_calls=3,
+    overlap_s=0.0,
+    effects=1,
+)
+
+
+def history(seen: Seen = SEEN, run: Ended | None = RUN, **more: Any) -> History:
+    runs = [run] if run is not None else []
+    counted = sum(run.output_tokens for run in runs)
+    made = History(1, 1.0, requests=[seen], runs=runs, counted_output_tokens=counted)
+    return msgspec.structs.replace(made, **more)
+
+
+def seen(**fields: Any) -> Callable[[], History]:
+    return lambda: history(msgspec.structs.replace(SEEN, **fields))
+
+
+def run(**fields: Any) -> Callable[[], History]:
+    return lambda: history(run=msgspec.structs.replace(RUN, **fields))
+
+
+def test_a_history_that_is_well_breaks_nothing() -> None:
+    assert check(history()) == []
+    assert "promises not kept           0" in report(history(), [])
+
+
+@pytest.mark.parametrize(
+    ("promise", "forged"),
+    [
+        ("an accepted run is not lost", lambda: history(run=None)),
+        ("nothing waits without a bound", seen(outcome="hung")),
+        ("what was refused was not accepted", seen(outcome="refused")),
+        ("a stream has no gap and no repeat", seen(texts=["t0", " t1", " t1", " t2 t3"])),
+        ("a stream has no gap and no repeat", seen(texts=["t0", " t2 t3"], outcome="broken")),
+        ("a stream says what the model said, and no more", seen(texts=["t0 t1 t2 t3 t4"])),
+        ("a completed answer is whole", seen(texts=["t0 t1 t2"])),
+        ("the numbers of frames rise", seen(ids=[2, 3, 3])),
+        ("client and record agree on the end", seen(outcome="cancelled")),
+        ("client and record agree on the end", run(state="failed")),
+        ("a run ends", run(state="running")),
+        ("a run ends once", run(ends=2)),
+        ("a run ends once", run(ends=0)),
+        ("a run is started three times at most", run(attempts=4)),
+        ("the numbers of events rise", run(event_numbers=[1, 2, 2])),
+        ("a log has no gap and no repeat", run(numbers=[0, 1, 3])),
+        ("a tool takes effect once for each start at most", run(effects=3)),
+        ("the model is called for starts alone", run(model_calls=5)),
+        ("nothing is left behind", lambda: history(left=["a lease"])),
+        ("a request is one run", lambda: history(runs=[RUN, RUN], counted_output_tokens=18)),
+        ("usage is counted once", lambda: history(counted_output_tokens=18)),
+    ],
+)
+def test_each_broken_promise_is_found(promise: str, forged: Callable[[], History]) -> None:
+    found = check(forged())
+    assert promise in [violation.promise for violation in found]
+    assert promise in report(forged(), found)
+
+
+def test_a_history_is_kept_as_json_lines(tmp_path: Path) -> None:
+    history().write(tmp_path / "h")
+    lines = [msgspec.json.decode(line) for line in (tmp_path / "h").read_bytes().splitlines()]
+    assert [line["is"] for line in lines] == ["history", "request", "run"]
+    assert lines[1]["texts"] == SEEN.texts
+
+
+async def _echo(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    with suppress(ConnectionError):
+        while data := await reader.read(100):
+            writer.write(data)
+    writer.close()
+
+
+async def test_a_proxy_holds_bytes_back_in_a_stall_and_resets_in_a_cut(tmp_path: Path) -> None:
+    upstream = tmp_path / "s"
+    server = await asyncio.start_unix_server(_echo, str(upstream))
+    async with server, FaultProxy(upstream) as proxy:
+        reader, writer = await asyncio.open_connection("127.0.0.1", proxy.port)
+        writer.write(b"one")
+        assert await reader.readexactly(3) == b"one"
+        proxy.trouble("stall")
+        writer.write(b"two")
+        with pytest.raises(TimeoutError):
+            await asyncio.wait_for(reader.read(1), 0.1)
+        proxy.trouble("none")
+        assert await reader.readexactly(3) == b"two"
+        proxy.trouble("cut")
+        with pytest.raises((ConnectionError, asyncio.IncompleteReadError)):
+            await reader.readexactly(1)
+        again, other = await asyncio.open_connection("127.0.0.1", proxy.port)
+        with pytest.raises((ConnectionError, asyncio.IncompleteReadError)):
+            await again.readexactly(1)
+        for each in (writer, other):
+            each.close()
+            with suppress(ConnectionError):
+                await each.wait_closed()
+    await asyncio.sleep(0.05)  # for transports to notice that they are closed
