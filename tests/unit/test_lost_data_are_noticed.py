@@ -8,8 +8,9 @@ from contextlib import aclosing
 import pytest
 from arq.connections import ArqRedis
 
+from api.accepted import AcceptedRun
 from api.errors import ApiError
-from api.runs import AcceptedRun, Runs
+from api.runs import Runs
 from shared import redis_keys as keys
 from shared.data_mark import DataMark
 from shared.event_tail import EventHub, EventsLostError
