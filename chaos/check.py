@@ -52,7 +52,7 @@ def _of_request(seen: Seen, runs: dict[str, Ended]) -> Iterator[Violation]:
         yield broken("a stream says what the model said, and no more", f"{len(numbers)} of {seen.tokens}")
     if seen.outcome == "completed" and len(numbers) != seen.tokens:
         yield broken("a completed answer is whole", f"{len(numbers)} of {seen.tokens}")
-    if any(b <= a for a, b in pairwise(seen.ids)):
+    if any(_place(b) <= _place(a) for a, b in pairwise(seen.ids)):
         yield broken("the numbers of frames rise", seen.ids)
     state = runs[seen.run_id].state if seen.run_id in runs else seen.outcome
     if seen.outcome in {"completed", "cancelled"} and state != seen.outcome:
@@ -89,6 +89,12 @@ def _of_all(history: History) -> Iterator[Violation]:
     if used != history.counted_output_tokens:
         said = f"{used} output tokens of runs, {history.counted_output_tokens} in the totals"
         yield Violation("usage is counted once", "at the end", said)
+
+
+def _place(frame_id: str) -> tuple[int, int]:
+    """Where a frame stands: of `17.2`, `17.1` and `17`, the last comes last."""
+    number, _, left = frame_id.partition(".")
+    return int(number), -int(left or 0)
 
 
 def _around(numbers: list[int]) -> str:

@@ -274,7 +274,7 @@ class _Client:
             async for frame_id, data in _frames(answer):
                 is_over = take(data)
                 if frame_id:
-                    self._seen.ids.append(int(frame_id))
+                    self._seen.ids.append(frame_id)
                 if is_over:
                     return True
                 if break_at is not None and len(self._seen.texts) >= break_at:

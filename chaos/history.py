@@ -30,8 +30,8 @@ class Seen(msgspec.Struct):
     """Empty until the client was told that its run is accepted."""
     response_id: str = ""
     texts: list[str] = []
-    ids: list[int] = []
-    """Numbers of the frames, in the order in which they came."""
+    ids: list[str] = []
+    """Ids of the frames, in the order in which they came."""
     arrived: list[float] = []
     """When each text came."""
     outcome: Outcome = "hung"
