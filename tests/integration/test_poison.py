@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import httpx
+import pytest
 
 from scripted_model import say
 from shared import redis_keys as keys
@@ -71,6 +72,7 @@ def backline(stack: Stack, *words: str) -> Any:
     return done.stdout
 
 
+@pytest.mark.timeout(180)
 def test_a_run_that_kills_its_workers_starts_three_times(new_stack: NewStack, tmp_path: Path) -> None:
     cli, starts = poisoned(tmp_path)
     stack = new_stack(slots=2, workers=2, was_killed=True, claude_path=cli)

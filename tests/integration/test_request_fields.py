@@ -231,7 +231,7 @@ async def test_how_a_run_went_is_told_on_request(stack: Stack, *, is_stream: boo
     asked = body(say("Ok."), claude_options={"debug": True}, stream=is_stream)
     async with stack.http() as http:
         answer = await http.post(PATH, json=asked)
-    last = answer.text.split("data: ")[-2] if is_stream else answer.text
+    last = answer.text.split("data: ")[-2].splitlines()[0] if is_stream else answer.text
     debug = json.loads(last)["backline"]["debug"]
     assert len(debug["workers"]) == 1
     assert debug["retries"] == 0

@@ -21,6 +21,7 @@ from tests.unit.support_api import announce, bearer, make_app, serving
 PAGE = "https://chat.example"
 NAMES = [name.decode() for name, _ in SAFE_HEADERS]
 ALLOW = "access-control-allow-origin"
+ENDLESS = "/dashboard/feed"
 EVERYWHERE = {
     "x-content-type-options": "nosniff",
     "referrer-policy": "no-referrer",
@@ -41,15 +42,19 @@ def routes() -> list[tuple[str, str]]:
 
 
 def check(answer: httpx.Response) -> None:
+    path = str(answer.request.url.path)
+    is_page = path.startswith("/dashboard") and "referrer-policy" in answer.headers
     assert set(NAMES) <= answer.headers.keys()
     for name, value in EVERYWHERE.items():
-        assert answer.headers.get_list(name) == [value]
+        # A page's own forms tell where they come from.
+        own = "same-origin" if is_page and name == "referrer-policy" else value
+        assert answer.headers.get_list(name) in ([value], [own])
     policy = answer.headers["content-security-policy"]
     assert "frame-ancestors 'none'" in policy
     assert "default-src 'none'" in policy or "html" in answer.headers["content-type"]
-    assert "script-src" not in policy, "a page's scripts are its own files, by default-src"
+    assert "script-src" not in policy.replace("script-src 'self';", ""), "a page's scripts are its own files"
     if answer.headers.get("cache-control") != "no-store":
-        assert str(answer.request.url.path).startswith("/docs/static"), answer.request.url
+        assert path.startswith(("/docs/static", "/dashboard/static")), answer.request.url
 
 
 @pytest.mark.parametrize("has_key", [False, True])
@@ -62,6 +67,8 @@ async def test_every_route_answers_safely(
     async with serving(valkey.url, data_dir=tmp_path) as api:
         seen = set()
         for method, path in routes():
+            if path == ENDLESS and has_key:
+                continue
             answer = await api.request(method, path, headers=bearer(secret) if has_key else {})
             check(answer)
             seen.add(answer.status_code)

@@ -17,7 +17,7 @@ from shared.event_writer import EventWriter
 from shared.redis import connect
 from shared.run_store import Claim, RunStore
 from shared.runs import LoggedEvent, RunEvent, RunStarted, TextDelta
-from tests.unit.support import COMPLETED, FAILED, Valkey, eventually, running, submit
+from tests.unit.support import COMPLETED, FAILED, Valkey, eventually, lapse, running, submit
 
 QUEUE = keys.queue("a")
 
@@ -217,8 +217,7 @@ async def test_a_zombie_is_heard_by_no_tail(redis: ArqRedis, store: RunStore) ->
     async with running(writer.run(), hub.run()), asyncio.TaskGroup() as group:
         early = group.create_task(read_all(hub, "r"))
         await speak(writer, "r", 5)
-        await redis.delete(keys.lease("r"))
-        await redis.zadd(QUEUE, {"r": 1})
+        await lapse(redis, "r", QUEUE)
         (new,) = (await store.claim([QUEUE], "w:2", 1)).claims
         assert await store.begin(new, "w", ttl_s=60)  # number 7
         late = group.create_task(read_all(hub, "r", after=7))
