@@ -27,6 +27,7 @@ _EXPOSED = (
         "x-should-retry",
     ),
     *("x-backline-conversation-id", "x-backline-run-id", "x-backline-session-id"),
+    *("x-backline-answered-by", "x-backline-cache", "idempotent-replayed"),
     *(
         f"x-ratelimit-{part}-{what}"
         for part in ("limit", "remaining", "reset")

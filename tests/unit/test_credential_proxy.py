@@ -298,6 +298,20 @@ async def test_what_is_no_http_is_hung_up_on(front: Front, said: bytes) -> None:
     assert front.service.heard == []
 
 
+async def test_only_so_many_connections_are_taken(front: Front, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("worker.gate.inward._MOST_CONNECTIONS", 3)
+    port = int(front.gate._url.rpartition(":")[2])
+    opened = [await asyncio.open_connection("127.0.0.1", port) for _ in range(3)]
+    await asyncio.sleep(0.1)
+    reader, writer = await asyncio.open_connection("127.0.0.1", port)
+    with suppress(ConnectionError):
+        assert await asyncio.wait_for(reader.read(), 10) == b""
+    for _, each in [*opened, (reader, writer)]:
+        each.close()
+    await asyncio.sleep(0.1)
+    assert (await front.post()).status_code == 200
+
+
 async def test_a_connection_to_the_service_serves_many_calls(front: Front) -> None:
     for _ in range(5):
         assert (await front.post()).status_code == 200

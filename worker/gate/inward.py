@@ -13,6 +13,8 @@ from worker.gate.refusals import RefusedError
 
 _MOST_HEAD = 128 * 1024
 _MOST_BODY = 64 * 1024 * 1024
+_MOST_CONNECTIONS = 1024
+"""Whoever can reach the port can open them, and each takes one of the worker's descriptors."""
 _IDLE_S = 60.0
 """How long a connection may take over its next request, whole."""
 
@@ -57,8 +59,10 @@ class Inward(asyncio.Protocol):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:  # noqa: D102
         self._transport = cast("asyncio.Transport", transport)
-        self._connections.add(self)
         self._begin()
+        self._connections.add(self)
+        if len(self._connections) > _MOST_CONNECTIONS:
+            self._transport.abort()
 
     def connection_lost(self, _: Exception | None) -> None:  # noqa: D102
         self._connections.discard(self)
