@@ -10,6 +10,7 @@ COPY api api
 COPY worker worker
 COPY shared shared
 COPY cli cli
+COPY chaos chaos
 COPY scripted_model scripted_model
 RUN uv sync --frozen --no-dev --no-editable
 

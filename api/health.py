@@ -60,6 +60,7 @@ async def ready(
         return _not_ready("This replica is stopping.")
     try:
         known = await registry.look(fresh=True)
+        await data_mark.look()
         may_look = await is_known(request)
     except (RedisError, OSError):
         return _not_ready("Redis does not answer.")

@@ -293,19 +293,27 @@ async def test_nothing_is_begun_from_the_moment_of_a_cancel(redis: ArqRedis, tmp
     batch = await world.begin()
     lease = await world.lease()
     executed = world.runs.execute
-    begun: list[int] = []
+    cancelling: list[asyncio.Task[object]] = []
+    late: list[str] = []
 
     async def execute(item: Item, announce: Announce) -> Outcome:
+        async def told(run_id: str, agent: str) -> None:
+            is_cancelled = bool(cancelling) and cancelling[0].done()
+            await announce(run_id, agent)
+            if is_cancelled and run_id not in world.runs.states:
+                late.append(run_id)
+
         if item.number == 10:  # nobody hears of it before the next renewal
-            assert await world.store.cancel(TENANT, batch.id)
-        answer = await executed(item, announce)
-        begun.append(item.number)
-        return answer
+            cancelling.append(asyncio.ensure_future(world.store.cancel(TENANT, batch.id)))
+            await asyncio.shield(cancelling[0])
+        return await executed(item, told)
 
     world.runs.execute = execute  # type: ignore[method-assign]
     async with asyncio.timeout(20):
         await world.take(lease, None, hears=False)
-    assert len(world.runs.begun) == len(begun) < 10
+    assert await cancelling[0]
+    assert late == []
+    assert 0 < len(world.runs.begun) < 20
     await check(world, await found(world, batch), cancelled=True)
 
 

@@ -53,12 +53,12 @@ function keepFresh() {
     setInterval(() => { if (!document.hidden) refresh(); }, 5000);
     return;
   }
-  let known = null;
+  let known = null; // something may have changed between the page and its first look
   follow("/dashboard/feed", (look) => {
     document.dispatchEvent(new CustomEvent("backline:look", { detail: look }));
     const topic = live && look.topics?.[live.dataset.live];
-    if (live && known !== null && topic !== known) refresh();
-    known = topic ?? known ?? "";
+    if (live && topic && topic !== known) refresh();
+    known = topic ?? known;
   });
 }
 
