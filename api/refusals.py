@@ -7,10 +7,9 @@ from contextlib import contextmanager
 
 from api.errors import ApiError
 from api.rates import beyond_limit
-from api.repeats import key_reused, run_gone
+from api.repeats import repeat_refusals
 from shared.accounts import LimitReachedError, Standing
 from shared.keys import Limits
-from shared.repeats import KeyReusedError, RunGoneError
 from shared.run_store import QueueFullError
 
 _RETRY_WHEN_FULL_S = 5.0
@@ -20,11 +19,8 @@ _RETRY_WHEN_FULL_S = 5.0
 def refusals(limits: Limits, tell: Callable[[Standing], None]) -> Iterator[None]:
     """Turn what `RunStore.submit` raises into `ApiError`; `tell` hears how a key stands that met a limit."""
     try:
-        yield
-    except KeyReusedError as error:
-        raise key_reused() from error
-    except RunGoneError as error:
-        raise run_gone() from error
+        with repeat_refusals():
+            yield
     except LimitReachedError as error:
         tell(error.standing)
         raise beyond_limit(error, limits) from error

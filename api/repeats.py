@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import msgspec
@@ -11,7 +13,7 @@ from litestar.types import Message, Scope
 
 from api.errors import ApiError
 from api.principal import Principal
-from shared.repeats import Repeat, by_key, by_try
+from shared.repeats import KeyReusedError, Repeat, RunGoneError, by_key, by_try
 from shared.settings import Settings
 
 KEY = "idempotency-key"
@@ -38,9 +40,9 @@ async def repeat_of(request: Request[Any, Any, Any], who: Principal, settings: S
     return by_try(scope, asked, settings.retry_window_s, is_retry=bool(tries.strip("0")))
 
 
-def note_replay(scope: dict[str, Any]) -> None:
-    """Have the answer say that it is that of an earlier request."""
-    scope.setdefault("state", {})[_REPLAYED] = True
+def note_replay(state: dict[str, Any]) -> None:
+    """Have the answer say that it is that of an earlier request; `state` is its scope's."""
+    state[_REPLAYED] = True
 
 
 async def add_replay_header(message: Message, scope: Scope) -> None:
@@ -49,13 +51,24 @@ async def add_replay_header(message: Message, scope: Scope) -> None:
         MutableScopeHeaders.from_message(message)[_REPLAYED] = "true"
 
 
-def key_reused() -> ApiError:
+@contextmanager
+def repeat_refusals() -> Iterator[None]:
+    """Turn what a store raises of a repeated request into `ApiError`."""
+    try:
+        yield
+    except KeyReusedError as error:
+        raise _key_reused() from error
+    except RunGoneError as error:
+        raise _run_gone() from error
+
+
+def _key_reused() -> ApiError:
     """The answer to a key that was used for something else (422: the IETF's draft of the header)."""
     said = "This idempotency key was used before, with another request. Use a new key for a new request."
     return ApiError(422, said, param="Idempotency-Key", code="idempotency_key_reused", is_retryable=False)
 
 
-def run_gone() -> ApiError:
+def _run_gone() -> ApiError:
     """The answer to a key whose run is over and no longer kept."""
     said = "The request with this idempotency key was answered before, and its answer is no longer kept."
     return ApiError(409, said, param="Idempotency-Key", code="idempotent_answer_gone", is_retryable=False)

@@ -247,7 +247,7 @@ class Runs:
             return
         self._caller.scope.setdefault("state", {})[_TOLD] = (repeat, accepted.id)
         if accepted.is_repeated:
-            note_replay(self._caller.scope)
+            note_replay(self._caller.scope["state"])
 
     def _tell(self, standing: Standing | None) -> None:
         if self._caller is not None:

@@ -96,7 +96,7 @@ def entry_name(request: RunRequest, version: str) -> str:
     asked = (
         *(_FORMAT, version, request.tenant, request.agent, request.model, request.system),
         *(request.history, request.prompt, request.sampling, request.timeout_s),
-        *(request.tools, request.tool_choice, request.output, options),
+        *(request.tools, request.tool_choice, request.output, options, request.max_tool_calls),
     )
     return hashlib.sha256(_encoder.encode(asked)).hexdigest()
 

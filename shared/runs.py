@@ -210,6 +210,8 @@ class RunRequest(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """How to keep the answer; `None` when it is not to be kept."""
     tier: Tier = "default"
     """What it waits behind: the runs of its own tier and those before it."""
+    max_tool_calls: int | None = None
+    """How many calls of the agent's own tools, its sub-agents' among them, the turn may make."""
 
 
 class RunState(StrEnum):

@@ -102,7 +102,7 @@ class Turn:
         self._settings = settings
         self._reporter = reporter
         self._stop = stop
-        self._calls = Calls(ClientTools.of(request), request.tool_choice)
+        self._calls = Calls(ClientTools.of(request), request.tool_choice, request.max_tool_calls)
         self._translator = Translator(
             found.process.cost_usd, self._calls, request.output, hands_back=settings.upstream_retries > 0
         )

@@ -12,6 +12,7 @@ from redis.asyncio import Redis
 from shared import redis_keys as keys
 from shared.batches.records import Batch, BatchSpec, BatchStatus, BatchUsage, Lease, read_batch
 from shared.conversations import Order, UnknownPlaceError
+from shared.repeats import KeyReusedError, Repeat, RunGoneError
 from shared.scripts import Scripts, Value
 from shared.webhooks.outbox import Outbox
 
@@ -43,25 +44,39 @@ class BatchStore:
         self._outbox = outbox
         self._retention_ms = int(retention_s * 1000)
 
-    async def create(self, tenant: str, spec: BatchSpec, *, window_s: float) -> Batch:
-        """Accept a batch, to be done within `window_s` seconds."""
+    async def create(
+        self, tenant: str, spec: BatchSpec, *, window_s: float, repeat: Repeat | None = None
+    ) -> tuple[Batch, bool]:
+        """Accept a batch, to be done within `window_s` seconds; and whether it is a new one.
+
+        A request that was made before gives the batch of then; raises `KeyReusedError`, and `RunGoneError`
+        when that batch is no longer kept.
+        """
         batch_id, owner = f"batch_{secrets.token_hex(16)}", keys.owner(tenant)
-        await self._scripts(
+        given, known = await self._scripts(
             "batch_create",
-            [keys.batch(owner, batch_id), keys.batches(owner), keys.OPEN_BATCHES],
+            [
+                keys.batch(owner, batch_id),
+                keys.batches(owner),
+                keys.OPEN_BATCHES,
+                repeat.name if repeat else keys.repeat(""),
+            ],
             [
                 keys.BATCH_TTL_MS,
                 batch_id,
                 Lease(owner, batch_id, tenant, 0).member,
                 int(window_s * 1000),
+                *((repeat.kind, repeat.digest, repeat.ttl_ms) if repeat else ("", "", 0)),
                 "spec",
                 msgspec.json.encode(spec),
             ],
         )
-        created = await self.get(tenant, batch_id)
-        if created is None:
-            raise LeaseLostError
-        return created
+        if given < 0:
+            raise KeyReusedError
+        batch = await self.get(tenant, known.decode())
+        if batch is None:
+            raise RunGoneError
+        return batch, bool(given)
 
     async def get(self, tenant: str, batch_id: str) -> Batch | None:
         """A tenant's batch; `None` when there is none of this id (any more)."""

@@ -59,6 +59,25 @@ async def test_each_line_has_its_answer_or_its_error(sdk: AsyncOpenAI, marker: s
         await sdk.batches.cancel(batch.id)
 
 
+async def test_a_batch_that_is_asked_for_again_is_the_same(sdk: AsyncOpenAI, http: httpx.AsyncClient) -> None:
+    file = await sdk.files.create(file=("in.jsonl", jsonl([line("one", say("Ok."))])), purpose="batch")
+    asked = {"input_file_id": file.id, "endpoint": "/v1/chat/completions", "completion_window": "24h"}
+
+    async def post(headers: dict[str, str], **more: Any) -> httpx.Response:
+        return await http.post("/v1/batches", json={**asked, **more}, headers=headers)
+
+    key = {"idempotency-key": file.id}
+    first, second = await post(key), await post(key)
+    assert first.json()["id"] == second.json()["id"]
+    assert [each.headers.get("idempotent-replayed") for each in (first, second)] == [None, "true"]
+    other = await post(key, metadata={"a": "b"})
+    assert (other.status_code, other.json()["error"]["code"]) == (422, "idempotency_key_reused")
+    tried = await post({"x-stainless-retry-count": "0"}, metadata={"n": file.id})
+    again = await post({"x-stainless-retry-count": "1"}, metadata={"n": file.id})
+    anew = await post({"x-stainless-retry-count": "0"}, metadata={"n": file.id})
+    assert tried.json()["id"] == again.json()["id"] != anew.json()["id"]
+
+
 @pytest.mark.parametrize(
     ("endpoint", "words"),
     [("/v1/responses", {"input": f"{say('Ok.')}"}), ("/v1/completions", {"prompt": f"{say('Ok.')}"})],

@@ -77,6 +77,23 @@ async def test_the_agents_own_tools_are_items_when_they_are_asked_for(http: http
     assert (shown["output"][0]["name"], shown["output"][0]["status"]) == ("Bash", "completed")
 
 
+async def test_no_more_tools_are_called_than_the_request_allows(http: httpx.AsyncClient) -> None:
+    """In one message, over messages, and in a conversation that began without a limit."""
+    run = use_tool("Bash", {"command": "true"})
+    shown = {"model": "agent", "backline": {"show": ["tools"]}, "max_tool_calls": 1}
+    words = asked(script(call(run, run), call(run), call(text("Done."))))
+    first = (await http.post(PATH, json={**shown, "input": words})).json()
+    *calls, message = first["output"]
+    assert [item["is_error"] for item in calls] == [False, True, True]
+    assert (first["max_tool_calls"], message["content"][0]["text"]) == (1, "Done.")
+    assert "ignored" not in first["backline"]
+    unlimited = (await http.post(PATH, json={"model": "agent", "input": asked(say("Hi."))})).json()
+    words = asked(script(call(run, run), call(text("Done."))))
+    then = {**shown, "input": words, "previous_response_id": unlimited["id"]}
+    *calls, _ = (await http.post(PATH, json=then)).json()["output"]
+    assert [item["is_error"] for item in calls] == [False, True]
+
+
 async def test_a_pydantic_model_is_parsed(sdk: AsyncOpenAI) -> None:
     class Place(BaseModel):
         city: str

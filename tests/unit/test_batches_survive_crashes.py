@@ -133,7 +133,8 @@ class World:
         size = await self.files.store(TENANT, file_id, self._input())
         await self.files.add(TENANT, file_id, filename="in", purpose="batch", size=size)
         spec = BatchSpec(endpoint=URL, input_file_id=file_id, completion_window="24h")
-        return await self.store.create(TENANT, spec, window_s=self.window_s)
+        batch, _ = await self.store.create(TENANT, spec, window_s=self.window_s)
+        return batch
 
     async def _input(self) -> AsyncIterator[bytes]:
         for number, wish in enumerate(self.lines):

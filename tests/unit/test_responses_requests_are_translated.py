@@ -303,7 +303,7 @@ def test_an_errors_words_name_the_same_place() -> None:
             ["no_such", "reasoning.mode", "reasoning.other"],
         ),
         ({"include": ["message.output_text.logprobs"]}, ["include.message.output_text.logprobs"]),
-        ({"max_tool_calls": 3, "moderation": {}}, ["max_tool_calls", "moderation"]),
+        ({"max_tool_calls": 3, "moderation": {}}, ["moderation"]),
         ({"claude_options": {"output_format": "json"}}, ["claude_options.output_format"]),
         ({"tools": [{"type": "web_search_preview"}]}, ["tools.web_search_preview"]),
     ],

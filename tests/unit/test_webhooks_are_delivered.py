@@ -242,7 +242,7 @@ async def test_the_end_of_a_batch_is_told_once(world: World) -> None:
     webhook = await world.make("https://a.example/", "batch.failed")
     batches = BatchStore(world.redis, Outbox(world.settings), retention_s=60)
     spec = BatchSpec(endpoint="/v1/responses", input_file_id="file_1", completion_window="24h")
-    batch = await batches.create(TENANT, spec, window_s=60)
+    batch, _ = await batches.create(TENANT, spec, window_s=60)
     (lease,) = await batches.claim(1)
     assert await batches.step(lease, [BatchStatus.VALIDATING], BatchStatus.FAILED)
     assert not await batches.step(lease, [BatchStatus.VALIDATING], BatchStatus.FAILED)

@@ -17,6 +17,7 @@ from worker.claude.client_tools import ClientTools
 
 _MOST_MENDS = 2
 _NOT_NOW = "This tool cannot be called now."
+_NO_MORE = "Not made: this answer has had all the tool calls it may have. Go on without tools."
 _NOT_ITS_TURN = "Not made, because another call beside it had arguments that its schema does not allow."
 
 
@@ -48,10 +49,16 @@ class _Call(msgspec.Struct):
 
 
 class Calls:
-    """Gathers the calls of a turn, message by message. A pure state machine."""
+    """Gathers the calls of a turn, message by message. A pure state machine.
 
-    def __init__(self, tools: ClientTools | None = None, choice: ToolChoice | None = None) -> None:
+    `own` is how many calls of the agent's own tools the turn may make; `None` for any number.
+    """
+
+    def __init__(
+        self, tools: ClientTools | None = None, choice: ToolChoice | None = None, own: int | None = None
+    ) -> None:
         self._tools = tools or ClientTools()
+        self._own_left = own
         self._may_call = choice is None or choice.mode != "none"
         self._holds_back = any(tool.strict for tool in self._tools.tools)
         self._message: list[_Call] = []
@@ -138,12 +145,20 @@ class Calls:
         `is_clients` says that the tool is one of the client's. A sub-agent's call is in no message of ours.
         """
         if not is_clients:
-            return Verdict("own")
+            return self._verdict_of_own()
         if self._tools.find(shown) is None or not self._may_call:
             return Verdict("deny", _NOT_NOW)
         if call_id in self._verdicts:
             return self._verdicts[call_id]
         return None if self._has_message else Verdict("deny", _NOT_NOW)
+
+    def _verdict_of_own(self) -> Verdict:
+        if self._own_left is None:
+            return Verdict("own")
+        if self._own_left == 0:
+            return Verdict("deny", _NO_MORE)
+        self._own_left -= 1
+        return Verdict("own")
 
     def _tell(self, call: _Call) -> CallStarted:
         self._told.append(call)

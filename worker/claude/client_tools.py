@@ -40,17 +40,28 @@ BUILT_IN = frozenset(
 
 
 class ClientTools:
-    """The client tools of one process. With `are_alone` the CLI's own tools are switched off."""
+    """The client tools of one process.
 
-    def __init__(self, tools: Sequence[ClientTool] = (), *, are_alone: bool = False) -> None:
+    With `are_alone` the CLI's own tools are switched off; with `asks` it asks before each of its own, too.
+    """
+
+    def __init__(
+        self, tools: Sequence[ClientTool] = (), *, are_alone: bool = False, asks: bool = False
+    ) -> None:
         self.tools = tuple(tools)
+        self._asks = asks or bool(tools)
         self._shown = _names([tool.name for tool in tools], are_alone=are_alone)
         self._by_shown = {self._shown[tool.name]: tool for tool in tools}
 
     @classmethod
     def of(cls, request: RunRequest) -> ClientTools:
         """The client tools that a request brings."""
-        return cls(request.tools, are_alone=request.options.tools == ())
+        asks = request.max_tool_calls is not None
+        return cls(request.tools, are_alone=request.options.tools == (), asks=asks)
+
+    def serve(self, request: RunRequest) -> bool:
+        """Whether a process that has these tools can take the turn of `request`."""
+        return self.tools == request.tools and (self._asks or request.max_tool_calls is None)
 
     def find(self, shown: str) -> ClientTool | None:
         """The client's tool behind a name that the model used."""
@@ -80,10 +91,11 @@ class ClientTools:
     @property
     def initialize(self) -> dict[str, Any]:
         """What the CLI's `initialize` must say to have these tools; nothing when there are none."""
-        if not self.tools:
+        if not self._asks:
             return {}
         hook = {"matcher": None, "hookCallbackIds": [HOOK], "timeout": _HOOK_S}
-        return {"sdkMcpServers": [SERVER], "hooks": {"PreToolUse": [hook]}}
+        servers = {"sdkMcpServers": [SERVER]} if self.tools else {}
+        return {**servers, "hooks": {"PreToolUse": [hook]}}
 
     @property
     def overflow(self) -> str:

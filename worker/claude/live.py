@@ -120,7 +120,7 @@ class LiveProcess:
 
     def fits(self, request: RunRequest) -> bool:
         """Whether the process is what the request asks for, besides the conversation in it."""
-        return self.tools.tools == request.tools and self.launch.options == request.options
+        return self.tools.serve(request) and self.launch.options == request.options
 
     async def seed(self, messages: Sequence[Message]) -> None:
         """Put messages into the conversation, one at a time: sent together they would be merged."""

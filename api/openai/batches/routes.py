@@ -15,6 +15,7 @@ from api.openai.batches.wire import BatchObject, CreateBatch, batch_object
 from api.openai.files.wire import checked_expiry
 from api.openai.pages import After, Limit, ObjectList, checked_metadata, page_of
 from api.principal import Principal
+from api.repeats import note_replay, repeat_of, repeat_refusals
 from shared.batches.records import Batch, BatchSpec
 from shared.conversations import UnknownPlaceError
 from shared.settings import Settings
@@ -44,8 +45,15 @@ async def create_batch(
         output_ttl_s=checked_expiry(after.anchor, after.seconds, "output_expires_after") if after else None,
         key=principal.key,
     )
-    batch = await batches.store.create(principal.tenant, spec, window_s=settings.batch_window_s)
-    batches.coordinator.ring()
+    repeat = await repeat_of(request, principal, settings)
+    with repeat_refusals():
+        batch, is_new = await batches.store.create(
+            principal.tenant, spec, window_s=settings.batch_window_s, repeat=repeat
+        )
+    if is_new:
+        batches.coordinator.ring()
+    else:
+        note_replay(request.scope["state"])
     return batch_object(batch)
 
 

@@ -118,6 +118,7 @@ async def ask(
     with places.said_in():
         chat_policy.ignored_fields(chat, ())
         _, run = await prepare(chat, tenant, request_id, conversations, projects, registry, media, settings)
+    run = msgspec.structs.replace(run, max_tool_calls=body.max_tool_calls)
     run = _never_anew(run, settings) if body.stream or body.background else run
     manner = Manner(
         names=tools.names,

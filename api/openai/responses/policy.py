@@ -32,7 +32,6 @@ def ignored_fields(request: ResponsesRequest, unknown: Sequence[str], tools: Seq
         "reasoning.mode": options.mode is not None,
         "reasoning.context": options.context is not None,
         "truncation": request.truncation == "auto",
-        "max_tool_calls": request.max_tool_calls is not None,
         "context_management": bool(request.context_management),
         "moderation": request.moderation is not None,
         f"include.{_LOGPROBS}": _LOGPROBS in (request.include or ()),
