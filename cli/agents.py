@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 from cyclopts import App, Parameter
 
 from cli.errors import CommandError
-from cli.tables import print_json, print_table, say
+from cli.redis_in_use import Data, RedisUrl
+from cli.tables import Json, print_json, print_table, say
 from shared.agents import Agent, AgentError, parse_agents
 from shared.settings_sources import load_settings
 
@@ -48,18 +49,8 @@ Three sentences at most: what it is about, what it says, and what follows from i
 
 
 @agents.command(name="list")
-def list_(*, redis_url: str | None = None, data: str | None = None, json: bool = False) -> None:
-    """List the agents that workers serve; where no Redis runs, those of the settings.
-
-    Parameters
-    ----------
-    redis_url
-        Redis or Valkey that the workers use.
-    data
-        Directory for private data, where `backline up` keeps its own Redis.
-    json
-        Print JSON.
-    """
+def list_(*, redis_url: RedisUrl = None, data: Data = None, json: Json = False) -> None:
+    """List the agents that workers serve; where no Redis runs, those of the settings."""
     flags = {"redis_url": redis_url, "data_dir": data}
     settings = load_settings(flags, os.environ, Path.cwd()).settings
     known = asyncio.run(_registry(settings))
@@ -81,7 +72,7 @@ def check(
     /,
     *,
     mcp: Annotated[bool, Parameter(negative=())] = False,
-    json: bool = False,
+    json: Json = False,
 ) -> None:
     """Check agents' directories; the exit code is 1 if one cannot work.
 
@@ -91,8 +82,6 @@ def check(
         Directories, or NAME=DIR; if not given, those of the settings.
     mcp
         Start each MCP server for a moment too.
-    json
-        Print JSON.
     """
     from cli.doctor.command import check_agents, report  # noqa: PLC0415 - imported here so that --help is quick
 

@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Annotated, Any
 
-from cyclopts import App
+from cyclopts import App, Parameter
 
 from cli.errors import CommandError
 from cli.over_http import Key, Url, answer_of, asking
-from cli.tables import age, print_fields, print_json, print_table, say
+from cli.tables import Json, age, print_fields, print_json, print_table, say
 
 app = App(name="dead", help="Dead letters, runs that were given up: list, show, retry, discard.")
 
 _PATH = "/v1/admin/dead-letters"
+
+RunId = Annotated[str, Parameter(help="The dead run.")]
+One = Annotated[str | None, Parameter(help="The dead run.")]
+All = Annotated[str | None, Parameter(help="All of this reason, in place of one.")]
 
 
 @app.command(name="list")
@@ -21,7 +25,7 @@ def list_(
     reason: str | None = None,
     agent: str | None = None,
     limit: int = 20,
-    json: bool = False,
+    json: Json = False,
     url: Url = None,
     key: Key = None,
 ) -> None:
@@ -35,8 +39,6 @@ def list_(
         Only this agent's.
     limit
         The most to list, up to 100.
-    json
-        Print JSON.
     """
     wish = {"reason": reason, "agent": agent, "limit": str(limit)}
     with asking(url, key) as http:
@@ -52,34 +54,16 @@ def list_(
 
 
 @app.command
-def show(run_id: str, /, *, json: bool = False, url: Url = None, key: Key = None) -> None:
-    """Show a dead letter with its request.
-
-    Parameters
-    ----------
-    run_id
-        The dead run.
-    json
-        Print JSON.
-    """
+def show(run_id: RunId, /, *, json: Json = False, url: Url = None, key: Key = None) -> None:
+    """Show a dead letter with its request."""
     with asking(url, key) as http:
         letter = answer_of(http.get(f"{_PATH}/{run_id}"))
     print_json(letter) if json else print_fields(letter)
 
 
 @app.command
-def retry(
-    run_id: str | None = None, /, *, reason: str | None = None, url: Url = None, key: Key = None
-) -> None:
-    """Begin a dead run anew, or all of a reason; prints the ids of the new runs.
-
-    Parameters
-    ----------
-    run_id
-        The dead run.
-    reason
-        All of this reason, in place of one.
-    """
+def retry(run_id: One = None, /, *, reason: All = None, url: Url = None, key: Key = None) -> None:
+    """Begin a dead run anew, or all of a reason; prints the ids of the new runs."""
     with asking(url, key) as http:
         if _one_of(run_id, reason):
             done = [answer_of(http.post(f"{_PATH}/{run_id}/retry"))]
@@ -94,18 +78,8 @@ def retry(
 
 
 @app.command
-def discard(
-    run_id: str | None = None, /, *, reason: str | None = None, url: Url = None, key: Key = None
-) -> None:
-    """Forget a dead letter, or all of a reason.
-
-    Parameters
-    ----------
-    run_id
-        The dead run.
-    reason
-        All of this reason, in place of one.
-    """
+def discard(run_id: One = None, /, *, reason: All = None, url: Url = None, key: Key = None) -> None:
+    """Forget a dead letter, or all of a reason."""
     with asking(url, key) as http:
         if _one_of(run_id, reason):
             answer_of(http.delete(f"{_PATH}/{run_id}"))

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
-import os
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, get_args
@@ -12,11 +10,13 @@ import msgspec
 from cyclopts import App, Parameter
 
 from cli.errors import CommandError
-from cli.redis_in_use import redis_in_use
-from shared.settings_sources import load_settings
+from cli.redis_in_use import Data, RedisUrl, on_redis
+from cli.tables import Json, moment, print_fields, print_json, print_table, say
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
+
+    from redis.asyncio import Redis
 
     from shared.keys import KeyRecord, KeyStore
     from shared.settings import Settings
@@ -38,9 +38,9 @@ def create(
     cache: bool | None = None,
     limit: Names = None,
     expires_days: float | None = None,
-    redis_url: str | None = None,
-    data: str | None = None,
-    json: bool = False,
+    redis_url: RedisUrl = None,
+    data: Data = None,
+    json: Json = False,
 ) -> None:
     """Make a key and print it. It is shown this once.
 
@@ -62,12 +62,6 @@ def create(
         NAME=NUMBER, such as requests_per_minute=60 or usd_per_day=5; may be repeated.
     expires_days
         Days until it lapses.
-    redis_url
-        Redis or Valkey that the API uses.
-    data
-        Directory for private data, where `backline up` keeps its own Redis.
-    json
-        Print JSON.
     """
     from shared.keys import Grant  # noqa: PLC0415 - imported here so that --help is quick
 
@@ -86,48 +80,30 @@ def create(
 
 
 @keys.command(name="list")
-def list_(*, redis_url: str | None = None, data: str | None = None, json: bool = False) -> None:
-    """List all keys, revoked ones too.
-
-    Parameters
-    ----------
-    redis_url
-        Redis or Valkey that the API uses.
-    data
-        Directory for private data.
-    json
-        Print JSON.
-    """
+def list_(*, redis_url: RedisUrl = None, data: Data = None, json: Json = False) -> None:
+    """List all keys, revoked ones too."""
 
     async def work(store: KeyStore) -> None:
         uses = await store.uses()
         shown = [_plain(record, uses) for record in await store.all()]
-        _print(shown) if json else _print_table(shown)
+        print_json(shown) if json else _print_keys(shown)
 
     _with_keys(redis_url, data, work)
 
 
 @keys.command
-def show(
-    key_id: str, /, *, redis_url: str | None = None, data: str | None = None, json: bool = False
-) -> None:
+def show(key_id: str, /, *, redis_url: RedisUrl = None, data: Data = None, json: Json = False) -> None:
     """Show one key.
 
     Parameters
     ----------
     key_id
         Its id, as `backline keys list` has it.
-    redis_url
-        Redis or Valkey that the API uses.
-    data
-        Directory for private data.
-    json
-        Print JSON.
     """
 
     async def work(store: KeyStore) -> None:
         shown = _plain(await store.get(key_id), await store.uses())
-        _print(shown) if json else _print_fields(shown)
+        print_json(shown) if json else _print_one(shown)
 
     _with_keys(redis_url, data, work)
 
@@ -138,9 +114,9 @@ def rotate(
     /,
     *,
     overlap_hours: float = 24,
-    redis_url: str | None = None,
-    data: str | None = None,
-    json: bool = False,
+    redis_url: RedisUrl = None,
+    data: Data = None,
+    json: Json = False,
 ) -> None:
     """Give a key a new secret and print it; the old one stays good for a while.
 
@@ -150,12 +126,6 @@ def rotate(
         Its id.
     overlap_hours
         How long the old secret stays good.
-    redis_url
-        Redis or Valkey that the API uses.
-    data
-        Directory for private data.
-    json
-        Print JSON.
     """
 
     async def work(store: KeyStore) -> None:
@@ -166,37 +136,29 @@ def rotate(
 
 
 @keys.command
-def revoke(key_id: str, /, *, redis_url: str | None = None, data: str | None = None) -> None:
+def revoke(key_id: str, /, *, redis_url: RedisUrl = None, data: Data = None) -> None:
     """End a key: a second later no API takes it.
 
     Parameters
     ----------
     key_id
         Its id.
-    redis_url
-        Redis or Valkey that the API uses.
-    data
-        Directory for private data.
     """
 
     async def work(store: KeyStore) -> None:
-        _say(f"Revoked {(await store.revoke(key_id)).id}.")
+        say(f"Revoked {(await store.revoke(key_id)).id}.")
 
     _with_keys(redis_url, data, work)
 
 
 @keys.command(name="import")
-def import_(file: str, /, *, redis_url: str | None = None, data: str | None = None) -> None:
+def import_(file: str, /, *, redis_url: RedisUrl = None, data: Data = None) -> None:
     """Take over the keys of a file: a JSON list or object, or keys with commas between.
 
     Parameters
     ----------
     file
         The file, such as api_keys.json.
-    redis_url
-        Redis or Valkey that the API uses.
-    data
-        Directory for private data.
     """
     from shared.key_import import KeyImportError, read_keys  # noqa: PLC0415 - imported here so that --help is quick
 
@@ -208,33 +170,22 @@ def import_(file: str, /, *, redis_url: str | None = None, data: str | None = No
     async def work(store: KeyStore) -> None:
         for secret, grant in given:
             await store.import_(secret, grant)
-        _say(f"Took over {len(given)} keys.")
+        say(f"Took over {len(given)} keys.")
 
     _with_keys(redis_url, data, work)
 
 
 def _with_keys(redis_url: str | None, data: str | None, work: Callable[[KeyStore], Awaitable[None]]) -> None:
     """Do `work` on the keys that the settings lead to. Raises CommandError."""
-    settings = load_settings({"redis_url": redis_url, "data_dir": data}, os.environ, Path.cwd()).settings
-    asyncio.run(_work(settings, work))
+    from shared.keys import KeyStore, UnknownKeyError  # noqa: PLC0415 - imported here so that --help is quick
 
-
-async def _work(settings: Settings, work: Callable[[KeyStore], Awaitable[None]]) -> None:
-    from redis.exceptions import RedisError  # noqa: PLC0415 - imported here so that --help is quick
-
-    from shared.keys import KeyStore, UnknownKeyError  # noqa: PLC0415
-    from shared.redis import connect  # noqa: PLC0415
-
-    async with redis_in_use(settings) as url:
-        redis = connect(url)
+    async def on_keys(redis: Redis, _: Settings) -> None:
         try:
             await work(KeyStore(redis))
         except UnknownKeyError as error:
             raise CommandError(f"There is no key {error} that could change or be shown.") from error
-        except (RedisError, OSError) as error:
-            raise CommandError(f"Redis does not answer: {error}") from error
-        finally:
-            await redis.aclose()
+
+    on_redis(redis_url, data, on_keys)
 
 
 def _limits(given: list[str] | None) -> dict[str, float]:
@@ -268,40 +219,22 @@ def _plain(record: KeyRecord, uses: dict[str, int]) -> dict[str, Any]:
 
 def _print_new(record: KeyRecord, secret: str, *, is_json: bool) -> None:
     if is_json:
-        _print({**_plain(record, {}), "secret": secret})
+        print_json({**_plain(record, {}), "secret": secret})
         return
-    _say(secret)
+    say(secret)
     sys.stderr.write(f"This is {record.id}; the key is not shown again.\n")
 
 
-def _print_table(shown: list[dict[str, Any]]) -> None:
-    from rich.console import Console  # noqa: PLC0415 - imported here so that --help is quick
-    from rich.table import Table  # noqa: PLC0415
-
-    table = Table("id", "name", "key", "tenant", "scopes", "last used", "state", box=None)
+def _print_keys(shown: list[dict[str, Any]]) -> None:
+    rows = []
     for key in shown:
         state = "revoked" if key.get("revoked") else "lapses" if key.get("expires") else ""
-        used = _time(key["last_used"]) if key["last_used"] else "never"
+        used = moment(key["last_used"]) if key["last_used"] else "never"
         row = (key["id"], key["name"], key.get("shown", ""), key["tenant"], ", ".join(key["scopes"]))
-        table.add_row(*row, used, state)
-    Console(highlight=False, markup=False, soft_wrap=True).print(table)
+        rows.append((*row, used, state))
+    print_table(("id", "name", "key", "tenant", "scopes", "last used", "state"), rows)
 
 
-def _print_fields(shown: dict[str, Any]) -> None:
+def _print_one(shown: dict[str, Any]) -> None:
     times = {"created", "expires", "revoked", "old_until", "last_used"}
-    for name, value in shown.items():
-        _say(f"{name:10} {_time(value) if name in times and value else value}")
-
-
-def _time(seconds: int) -> str:
-    from datetime import UTC, datetime  # noqa: PLC0415 - imported here so that --help is quick
-
-    return datetime.fromtimestamp(seconds, UTC).isoformat(timespec="seconds")
-
-
-def _print(value: object) -> None:
-    _say(msgspec.json.format(msgspec.json.encode(value)).decode())
-
-
-def _say(text: str) -> None:
-    sys.stdout.write(f"{text}\n")
+    print_fields({name: moment(value) if name in times and value else value for name, value in shown.items()})

@@ -2,16 +2,51 @@
 
 from __future__ import annotations
 
+import asyncio
+import os
 from contextlib import asynccontextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Annotated
+
+from cyclopts import Parameter
 
 from cli.errors import CommandError
+from shared.settings_sources import load_settings
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
+    from collections.abc import AsyncIterator, Awaitable, Callable
+
+    from redis.asyncio import Redis
 
     from shared.settings import Settings
+
+RedisUrl = Annotated[str | None, Parameter(help="Redis or Valkey that the API uses.")]
+Data = Annotated[
+    str | None, Parameter(help="Directory for private data, where `backline up` keeps its own Redis.")
+]
+
+
+def on_redis(
+    redis_url: str | None, data: str | None, work: Callable[[Redis, Settings], Awaitable[None]]
+) -> None:
+    """Do `work` on the Redis that the settings lead to. Raises CommandError when it does not answer."""
+    settings = load_settings({"redis_url": redis_url, "data_dir": data}, os.environ, Path.cwd()).settings
+    asyncio.run(_work(settings, work))
+
+
+async def _work(settings: Settings, work: Callable[[Redis, Settings], Awaitable[None]]) -> None:
+    from redis.exceptions import RedisError  # noqa: PLC0415 - imported here so that --help is quick
+
+    from shared.redis import connect  # noqa: PLC0415
+
+    async with redis_in_use(settings) as url:
+        redis = connect(url)
+        try:
+            await work(redis, settings)
+        except (RedisError, OSError) as error:
+            raise CommandError(f"Redis does not answer: {error}") from error
+        finally:
+            await redis.aclose()
 
 
 @asynccontextmanager

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Annotated, Any
 
-from cyclopts import App
+from cyclopts import App, Parameter
 
 from cli.errors import CommandError
 from cli.over_http import Key, Url, answer_of, asking
-from cli.tables import age, print_fields, print_json, print_table, say, span
+from cli.tables import Json, age, print_fields, print_json, print_table, say, span
 
 app = App(name="runs", help="Runs: list, show, follow, cancel.")
+
+RunId = Annotated[str, Parameter(help="The run.")]
 
 _COLUMNS = ("id", "state", "agent", "age", "wait", "ran", "starts", "worker", "tokens", "USD", "error")
 
@@ -24,7 +26,7 @@ def list_(
     tenant: str | None = None,
     after: str | None = None,
     limit: int = 20,
-    json: bool = False,
+    json: Json = False,
     url: Url = None,
     key: Key = None,
 ) -> None:
@@ -44,8 +46,6 @@ def list_(
         Begin behind this run.
     limit
         The most runs to list.
-    json
-        Print JSON.
     """
     wish = {"state": state, "agent": agent, "key": of_key, "tenant": tenant}
     runs: list[dict[str, Any]] = []
@@ -63,30 +63,16 @@ def list_(
 
 
 @app.command
-def show(run_id: str, /, *, json: bool = False, url: Url = None, key: Key = None) -> None:
-    """Show one run.
-
-    Parameters
-    ----------
-    run_id
-        The run.
-    json
-        Print JSON.
-    """
+def show(run_id: RunId, /, *, json: Json = False, url: Url = None, key: Key = None) -> None:
+    """Show one run."""
     with asking(url, key) as http:
         run = answer_of(http.get(f"/v1/runs/{run_id}"))
     print_json(run) if json else print_fields(run)
 
 
 @app.command
-def tail(run_id: str, /, *, url: Url = None, key: Key = None) -> None:
-    """Print a run's answer as it comes, from its beginning; on standard error, what else happens to it.
-
-    Parameters
-    ----------
-    run_id
-        The run.
-    """
+def tail(run_id: RunId, /, *, url: Url = None, key: Key = None) -> None:
+    """Print a run's answer as it comes, from its beginning; on standard error, what else happens to it."""
     from cli.tail import Tail  # noqa: PLC0415 - imported here so that --help is quick
 
     with asking(url, key) as http:
@@ -94,14 +80,8 @@ def tail(run_id: str, /, *, url: Url = None, key: Key = None) -> None:
 
 
 @app.command
-def cancel(run_id: str, /, *, url: Url = None, key: Key = None) -> None:
-    """End a run, and say what became of it.
-
-    Parameters
-    ----------
-    run_id
-        The run.
-    """
+def cancel(run_id: RunId, /, *, url: Url = None, key: Key = None) -> None:
+    """End a run, and say what became of it."""
     with asking(url, key) as http:
         before = answer_of(http.get(f"/v1/runs/{run_id}"))
         run = before if before["ended_at"] else answer_of(http.post(f"/v1/runs/{run_id}/cancel"))

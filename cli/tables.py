@@ -5,8 +5,13 @@ from __future__ import annotations
 import sys
 import time
 from collections.abc import Sequence
+from datetime import UTC, datetime
+from typing import Annotated
 
 import msgspec
+from cyclopts import Parameter
+
+Json = Annotated[bool, Parameter(help="Print JSON.")]
 
 
 def print_json(value: object) -> None:
@@ -48,6 +53,11 @@ def span(seconds: float | None) -> str:
         if seconds >= 2 * size:
             return f"{seconds / size:.0f} {unit}"
     return f"{seconds:.1f} s"
+
+
+def moment(seconds: float) -> str:
+    """A time as people and programs read it; UTC."""
+    return datetime.fromtimestamp(seconds, UTC).isoformat(timespec="seconds")
 
 
 def say(text: str) -> None:

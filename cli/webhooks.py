@@ -2,21 +2,20 @@
 
 from __future__ import annotations
 
-import asyncio
-import os
 import sys
-from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import msgspec
 from cyclopts import App, Parameter
 
 from cli.errors import CommandError
-from cli.redis_in_use import redis_in_use
-from shared.settings_sources import load_settings
+from cli.redis_in_use import Data, RedisUrl, on_redis
+from cli.tables import Json, print_json, say
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
+
+    from redis.asyncio import Redis
 
     from api.webhooks.service import Webhooks
     from shared.settings import Settings
@@ -35,9 +34,9 @@ def create(
     event: Names = None,
     name: str = "",
     tenant: str = _TENANT,
-    redis_url: str | None = None,
-    data: str | None = None,
-    json: bool = False,
+    redis_url: RedisUrl = None,
+    data: Data = None,
+    json: Json = False,
 ) -> None:
     """Make an endpoint and print its secret. It is shown this once.
 
@@ -51,12 +50,6 @@ def create(
         What it is for.
     tenant
         Whose responses and batches it hears of, as `backline keys list` has it.
-    redis_url
-        Redis or Valkey that the API uses.
-    data
-        Directory for private data, where `backline up` keeps its own Redis.
-    json
-        Print JSON.
     """
     from api.webhooks.wire import CreateWebhook, endpoint_of  # noqa: PLC0415 - so that --help is quick
     from shared.webhooks.records import EVENT_TYPES  # noqa: PLC0415
@@ -70,9 +63,9 @@ def create(
     async def work(hooks: Webhooks) -> None:
         made = await hooks.create(tenant, wish)
         if json:
-            _print(endpoint_of(made, with_secret=True))
+            print_json(endpoint_of(made, with_secret=True))
             return
-        _say(made.secret)
+        say(made.secret)
         sys.stderr.write(f"This signs what {made.id} gets; it is not shown again.\n")
 
     _with_webhooks(redis_url, data, work)
@@ -80,7 +73,7 @@ def create(
 
 @webhooks.command(name="list")
 def list_(
-    *, tenant: str = _TENANT, redis_url: str | None = None, data: str | None = None, json: bool = False
+    *, tenant: str = _TENANT, redis_url: RedisUrl = None, data: Data = None, json: Json = False
 ) -> None:
     """List a tenant's endpoints.
 
@@ -88,30 +81,24 @@ def list_(
     ----------
     tenant
         Whose.
-    redis_url
-        Redis or Valkey that the API uses.
-    data
-        Directory for private data.
-    json
-        Print JSON.
     """
     from api.webhooks.wire import endpoint_of  # noqa: PLC0415 - imported here so that --help is quick
 
     async def work(hooks: Webhooks) -> None:
         found = [endpoint_of(webhook) for webhook in await hooks.all(tenant)]
         if json:
-            _print(found)
+            print_json(found)
             return
         for one in found:
             state = "disabled" if one.disabled_at else "enabled"
-            _say(f"{one.id}  {state:8}  {one.url}  {' '.join(one.event_types)}  {one.name}".rstrip())
+            say(f"{one.id}  {state:8}  {one.url}  {' '.join(one.event_types)}  {one.name}".rstrip())
 
     _with_webhooks(redis_url, data, work)
 
 
 @webhooks.command
 def delete(
-    webhook_id: str, /, *, tenant: str = _TENANT, redis_url: str | None = None, data: str | None = None
+    webhook_id: str, /, *, tenant: str = _TENANT, redis_url: RedisUrl = None, data: Data = None
 ) -> None:
     """Delete an endpoint; what waits for it is not delivered.
 
@@ -121,23 +108,17 @@ def delete(
         Its id, as `backline webhooks list` has it.
     tenant
         Whose it is.
-    redis_url
-        Redis or Valkey that the API uses.
-    data
-        Directory for private data.
     """
 
     async def work(hooks: Webhooks) -> None:
         await hooks.delete(tenant, webhook_id)
-        _say(f"Deleted {webhook_id}.")
+        say(f"Deleted {webhook_id}.")
 
     _with_webhooks(redis_url, data, work)
 
 
 @webhooks.command(name="test")
-def try_(
-    webhook_id: str, /, *, tenant: str = _TENANT, redis_url: str | None = None, data: str | None = None
-) -> None:
+def try_(webhook_id: str, /, *, tenant: str = _TENANT, redis_url: RedisUrl = None, data: Data = None) -> None:
     """Send a sample event to an endpoint from here, and say what it answered.
 
     Parameters
@@ -146,15 +127,11 @@ def try_(
         Its id.
     tenant
         Whose it is.
-    redis_url
-        Redis or Valkey that the API uses.
-    data
-        Directory for private data.
     """
 
     async def work(hooks: Webhooks) -> None:
         tried = await hooks.test(tenant, webhook_id, None)
-        _say(f"{tried.event_type}: answered with {tried.status_code}.")
+        say(f"{tried.event_type}: answered with {tried.status_code}.")
         if not 200 <= tried.status_code < 300:
             raise CommandError("The endpoint did not take it.")
 
@@ -165,35 +142,18 @@ def _with_webhooks(
     redis_url: str | None, data: str | None, work: Callable[[Webhooks], Awaitable[None]]
 ) -> None:
     """Do `work` on the webhooks that the settings lead to. Raises CommandError."""
-    settings = load_settings({"redis_url": redis_url, "data_dir": data}, os.environ, Path.cwd()).settings
-    asyncio.run(_work(settings, work))
-
-
-async def _work(settings: Settings, work: Callable[[Webhooks], Awaitable[None]]) -> None:
-    from redis.exceptions import RedisError  # noqa: PLC0415 - imported here so that --help is quick
-
-    from api.errors import ApiError  # noqa: PLC0415
+    from api.errors import ApiError  # noqa: PLC0415 - imported here so that --help is quick
     from api.webhooks.send import Sender  # noqa: PLC0415
     from api.webhooks.service import Webhooks  # noqa: PLC0415
-    from shared.redis import connect  # noqa: PLC0415
     from shared.webhooks.store import WebhookStore  # noqa: PLC0415
 
-    async with redis_in_use(settings) as url:
-        redis, sender = connect(url), Sender(settings)
+    async def on_webhooks(redis: Redis, settings: Settings) -> None:
+        sender = Sender(settings)
         try:
             await work(Webhooks(WebhookStore(redis, settings), sender, settings))
         except ApiError as error:
             raise CommandError(error.message) from error
-        except (RedisError, OSError) as error:
-            raise CommandError(f"Redis does not answer: {error}") from error
         finally:
             await sender.aclose()
-            await redis.aclose()
 
-
-def _print(value: Any) -> None:
-    _say(msgspec.json.format(msgspec.json.encode(value)).decode())
-
-
-def _say(text: str) -> None:
-    sys.stdout.write(f"{text}\n")
+    on_redis(redis_url, data, on_webhooks)
