@@ -29,6 +29,9 @@ _FEATURES = (
     "cancellation",
     "n > 1",
     "completions",
+    "responses",
+    "background responses",
+    "files and batches",
     "stored completions",
     "models",
 )
