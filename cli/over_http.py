@@ -19,7 +19,9 @@ if TYPE_CHECKING:
 _TIMEOUT_S = 60.0
 
 Url = Annotated[str | None, Parameter(help="Where the API is, such as http://127.0.0.1:9000.")]
-Key = Annotated[str | None, Parameter(help=f"The API key. Who lists processes sees it here, but not in {API_KEY}.")]
+Key = Annotated[
+    str | None, Parameter(help=f"The API key. Who lists processes sees it here, but not in {API_KEY}.")
+]
 
 
 @contextmanager
