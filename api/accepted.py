@@ -5,7 +5,8 @@ from __future__ import annotations
 import msgspec
 
 from api.cached_answers import CacheWord
-from shared.runs import Tier
+from shared.run_store import Submitted
+from shared.runs import RunRequest, Tier
 
 
 class AcceptedRun(msgspec.Struct, frozen=True):
@@ -22,3 +23,19 @@ class AcceptedRun(msgspec.Struct, frozen=True):
     is_repeated: bool = False
     """Whether an earlier request has started it, of which this one is a repeat."""
     tier: Tier = "default"
+
+
+def accepted_run(run_id: str, request: RunRequest, submitted: Submitted, cache: CacheWord) -> AcceptedRun:
+    """The run that a request has now, be it one that an earlier request started."""
+    found = submitted.found
+    return AcceptedRun(
+        id=found.run_id if found is not None else run_id,
+        agent=found.agent if found is not None else request.agent,
+        created=submitted.created_ms // 1000,
+        project=request.project,
+        is_batch=request.is_batch,
+        conversation=found.conversation if found is not None else request.conversation,
+        is_repeated=found is not None,
+        cache=cache,
+        tier=request.tier,
+    )

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import copy
-import time
 from collections.abc import AsyncGenerator, Mapping, Sequence
 from contextlib import aclosing, suppress
 from typing import Any
@@ -13,8 +12,9 @@ import msgspec
 import structlog
 from redis.exceptions import RedisError
 
-from api.accepted import AcceptedRun
-from api.cached_answers import CachedAnswers, CacheWord, Looked
+from api.accepted import AcceptedRun, accepted_run
+from api.cached_answers import CachedAnswers, Looked
+from api.care import Care, Guard, lost, lost_sight_of
 from api.departures import Departures
 from api.errors import ApiError, project_unavailable
 from api.models import unknown_model
@@ -28,25 +28,17 @@ from shared.fallbacks import agent_only
 from shared.prefix import prefix_of
 from shared.registry import CachedRegistry, Registry
 from shared.repeats import Repeat, beside
-from shared.run_store import RunStatus, RunStore, Submitted
+from shared.run_store import RunStatus, RunStore
 from shared.runs import (
-    ErrorKind,
     LoggedEvent,
     RunCancelled,
-    RunError,
     RunEvent,
-    RunFailed,
     RunRequest,
-    RunState,
-    TerminalEvent,
     new_run_id,
 )
 from shared.settings import Settings
 
 _TICK_S = 2.0
-_UNSERVED_S = 10.0
-"""How long a waiting run's agent may be without a worker: a restart of one must fit in."""
-_OUTAGE_S = 30.0
 _OUTAGE_POLL_S = 0.25
 _LONGEST_RETRY_S = 120.0
 """SDKs do not wait longer than this."""
@@ -72,6 +64,7 @@ class Runs:
         self._registry = registry
         self._settings = settings
         self._cached = cached
+        self._care = Care(store, registry, settings)
         self._departures = Departures(store, settings.disconnect_grace_s)
         self._caller: Caller | None = None
         self._repeat: Repeat | None = None
@@ -130,7 +123,7 @@ class Runs:
                 repeat=repeat,
             )
         self._tell(submitted.standing)
-        accepted = _accepted(run_id, request, submitted, looked.word)
+        accepted = accepted_run(run_id, request, submitted, looked.word)
         if repeat is not None and not others:
             self._note_repeat(repeat, accepted)
         said = "run_found" if accepted.is_repeated else "run_submitted"
@@ -158,7 +151,7 @@ class Runs:
             )
         self._tell(submitted.standing)
         _log.info("run_answered_from_cache", run_id=run_id, agent=request.agent, key=principal.key)
-        return _accepted(run_id, request, submitted, "hit")
+        return accepted_run(run_id, request, submitted, "hit")
 
     async def note_told(self, scope: Mapping[str, Any]) -> None:
         """After an answer: its client has it, and will not try again."""
@@ -185,14 +178,14 @@ class Runs:
                             last = batch[-1].n
                             guard.was_served()
                         else:
-                            await self.look_after(run, guard)
+                            await self._care.look_after(run, guard)
                         yield batch
                 return
             except EventsLostError as error:
-                raise _lost(run, "Redis has lost a part of what the run said.") from error
+                raise lost(run, "Redis has lost a part of what the run said.") from error
             except (RedisError, OSError) as error:
                 if guard.redis_is_lost():
-                    raise _lost_sight_of(run) from error
+                    raise lost_sight_of(run) from error
                 _log.warning("tail_interrupted", run_id=run.id, error=str(error))
             yield []
             await asyncio.sleep(_OUTAGE_POLL_S)
@@ -229,6 +222,10 @@ class Runs:
                 async for _ in batches:
                     pass
 
+    async def look_after(self, run: AcceptedRun, guard: Guard) -> None:
+        """In a pause of whoever waits for it: end a run that nobody could take; raises `ApiError`."""
+        await self._care.look_after(run, guard)
+
     def abandon(self, runs: Sequence[AcceptedRun], *, has_begun: bool = False) -> None:
         """Cancel the runs of an answer that nobody waits for any more (`Departures.add`)."""
         self._departures.add(runs, self._repeat, has_begun=has_begun)
@@ -253,10 +250,6 @@ class Runs:
         if self._caller is not None:
             self._caller.note(standing)
 
-    async def _stop(self, run: AcceptedRun, event: TerminalEvent) -> None:
-        reason = event.reason if isinstance(event, RunCancelled) else "stopped"
-        await self._store.stop(run.id, run.agent, event, reason)
-
     async def _require_worker(self, request: RunRequest) -> None:
         agent, project = request.agent, request.project
         if (await self._registry.look()).serves(agent, project):
@@ -274,99 +267,7 @@ class Runs:
                 is_retryable=True,
             )
 
-    async def look_after(self, run: AcceptedRun, guard: Guard) -> None:
-        """In a pause: end the run if its record is gone, or if it waits and nobody could take it."""
-        status = await self._store.status(run.id)
-        if status is None:
-            raise _lost(run, "The run's record is gone: Redis has lost its data or the run waited too long.")
-        if run.is_batch:
-            return
-        if (
-            not status.is_held
-            and status.state is RunState.QUEUED
-            and guard.has_waited(self._settings.queue_timeout_s)
-        ):
-            await self._stop(run, RunFailed(error=await self._why_it_waits(run)))
-        elif status.is_held or status.state.is_terminal or await self._is_served(run):
-            guard.was_served()
-        elif guard.is_unserved():
-            kind = ErrorKind.WORKER_LOST if status.attempt else ErrorKind.AGENT_UNAVAILABLE
-            said = f"The last worker of the agent {run.agent!r} has left."
-            if run.project:
-                said = f"The last worker that has the files of the project {run.project!r} has left."
-            await self._stop(run, RunFailed(error=RunError(kind, said, _RETRY_WHEN_UNSERVED_S)))
-
-    async def _why_it_waits(self, run: AcceptedRun) -> RunError:
-        paused_s = (await self._store.place(run.id)).paused_s
-        if paused_s:
-            said = "The model's service takes no more requests of this server for now."
-            return RunError(ErrorKind.UPSTREAM_RATE_LIMITED, said, paused_s)
-        said = f"No worker was free within {self._settings.queue_timeout_s:g} s."
-        return RunError(ErrorKind.QUEUE_TIMEOUT, said)
-
-    async def _is_served(self, run: AcceptedRun) -> bool:
-        registry = await self._registry.look()
-        return registry.serves(run.agent, run.project) or registry.stands_in(run.agent)
-
 
 def _is_stood_in_for(request: RunRequest, registry: Registry) -> bool:
     """Whether a fallback can answer it, in place of an agent that has no worker."""
     return request.may_fall_back and registry.stands_in(request.agent) and not agent_only(request)
-
-
-def _accepted(run_id: str, request: RunRequest, submitted: Submitted, cache: CacheWord) -> AcceptedRun:
-    found = submitted.found
-    return AcceptedRun(
-        id=found.run_id if found is not None else run_id,
-        agent=found.agent if found is not None else request.agent,
-        created=submitted.created_ms // 1000,
-        project=request.project,
-        is_batch=request.is_batch,
-        conversation=found.conversation if found is not None else request.conversation,
-        is_repeated=found is not None,
-        cache=cache,
-        tier=request.tier,
-    )
-
-
-def _lost(run: AcceptedRun, said: str) -> ApiError:
-    return ApiError(500, said, type="server_error", code="run_lost", is_retryable=False, run_id=run.id)
-
-
-def _lost_sight_of(run: AcceptedRun) -> ApiError:
-    """Not to be retried: the run was accepted, and a second one could do its work twice."""
-    return ApiError(
-        503,
-        "The queue does not answer; the run may still be going on.",
-        type="service_unavailable_error",
-        code="queue_lost",
-        is_retryable=False,
-        run_id=run.id,
-    )
-
-
-class Guard:
-    """How long somebody has waited for a run in vain: for Redis, or for a worker."""
-
-    def __init__(self) -> None:
-        self._began_at = self._served_at = self._answered_at = time.monotonic()
-
-    def was_served(self) -> None:
-        """A worker has the run, or could take it."""
-        self._served_at = time.monotonic()
-
-    def redis_answered(self) -> None:
-        """The stream was read."""
-        self._answered_at = time.monotonic()
-
-    def has_waited(self, limit_s: float) -> bool:
-        """Whether more than `limit_s` seconds have passed."""
-        return time.monotonic() - self._began_at > limit_s
-
-    def is_unserved(self) -> bool:
-        """Whether nobody could take the run for too long."""
-        return time.monotonic() - self._served_at > _UNSERVED_S
-
-    def redis_is_lost(self) -> bool:
-        """Whether Redis has been silent for too long."""
-        return time.monotonic() - self._answered_at > _OUTAGE_S

@@ -12,8 +12,9 @@ from redis.asyncio import Redis
 from redis.exceptions import RedisError
 
 from api.accepted import AcceptedRun
+from api.care import Guard
 from api.errors import ApiError
-from api.runs import Guard, Runs
+from api.runs import Runs
 from shared import redis_keys as keys
 from shared.settings import Settings
 

@@ -116,7 +116,7 @@ async def test_a_deleted_one_does_not_come_back(redis: ArqRedis, store: RunStore
 async def test_what_waits_for_an_agent_that_nobody_serves_is_looked_after(
     redis: ArqRedis, store: RunStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("api.runs._UNSERVED_S", -1)
+    monkeypatch.setattr("api.care._UNSERVED_S", -1)
     one = replica(redis, store)
     responses = one.responses
     stored = await opened(responses, store)
