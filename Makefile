@@ -4,7 +4,7 @@ VENV   := .venv
 BIN    := $(VENV)/bin
 READY  := $(VENV)/.ready
 
-.PHONY: help setup check test test-security bench demo up clean
+.PHONY: help setup check test test-security docs bench demo up clean
 .DEFAULT_GOAL := help
 
 help:  ## list the commands
@@ -19,21 +19,25 @@ $(READY): pyproject.toml uv.lock
 	@UV_PROJECT_ENVIRONMENT=$(VENV) $(BIN)/uv sync --quiet --frozen --inexact --python $(BIN)/python
 	@touch $(READY)
 
-check: setup  ## lint, format, types, layers, dependencies, spelling
+check: setup  ## lint, format, types, layers, dependencies, spelling, links
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
-	$(BIN)/mypy tests benchmarks
+	$(BIN)/mypy tests benchmarks website
 	$(BIN)/lint-imports
 	$(BIN)/deptry .
 	$(BIN)/vulture
 	$(BIN)/codespell
+	$(BIN)/python -m website
 
 test: setup  ## every test, against the real CLI and a real Valkey
 	$(BIN)/pytest -n 2 $(ARGS)
 
 test-security: setup  ## the part of test that attacks: what docs/security.md names
 	$(BIN)/pytest -n 2 $(shell grep -oh 'tests/[a-z_/]*\.py' docs/security.md | sort -u) $(ARGS)
+
+docs: setup  ## build the documentation as a site, in dist/site; links and anchors are checked
+	$(BIN)/python -m website
 
 bench: setup  ## measure the gateway beside the bare CLI; writes benchmarks/results.md
 	$(BIN)/python -m benchmarks $(ARGS)

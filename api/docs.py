@@ -97,6 +97,7 @@ def openapi_config() -> OpenAPIConfig:
         title="Backline",
         version=version("backline"),
         description="Claude Code agents behind the OpenAI API.",
+        use_handler_docstrings=True,
         path="/docs/schema",
         openapi_router=Router(path="/docs/schema", route_handlers=[], opt=OPEN, include_in_schema=False),
         render_plugins=[_Document(path="/openapi.json")],

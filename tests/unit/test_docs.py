@@ -44,7 +44,7 @@ ROOT = Path(__file__).resolve().parents[2]
 DOCS = ROOT / "docs"
 PAGES = [ROOT / name for name in ("README.md", "CHANGELOG.md", "CONTRIBUTING.md")] + sorted(DOCS.glob("*.md"))
 CONFIGURATION = DOCS / "configuration.md"
-BEGIN, END = "<!-- settings: written by tests/unit/test_docs.py -->\n", "<!-- /settings -->"
+BEGIN, END = "<!-- settings: written by tests/unit/test_docs.py -->\n\n", "\n<!-- /settings -->"
 
 COMPUTED: dict[str, tuple[str, Callable[[Any], bool]]] = {
     "data_dir": (
@@ -101,6 +101,19 @@ def test_every_kind_of_failure_is_in_the_table_of_errors() -> None:
     for kind in ErrorKind:
         error = failed(RunError(kind, ""), "run")
         assert re.search(rf"\| `{kind}` \| {error.status} \| `{error.type}` \| `{error.code}` \|", page), kind
+
+
+def test_every_kind_of_failure_has_a_cause_and_a_remedy() -> None:
+    page = (DOCS / "troubleshooting.md").read_text("utf-8")
+    for kind in ErrorKind:
+        code = failed(RunError(kind, ""), "run").code
+        named = rf"`{kind}`" if code == kind else rf"`{kind}` \(`{code}`\)"
+        assert re.search(rf"^\| {named} \| .+ \| .+ \|$", page, flags=re.MULTILINE), kind
+
+
+def test_every_page_is_on_the_site() -> None:
+    shown = (ROOT / "zensical.toml").read_text("utf-8")
+    assert [page.name for page in DOCS.glob("*.md") if f'"docs/{page.name}"' not in shown] == []
 
 
 def test_every_kind_of_failure_has_a_line_in_anthropics_table() -> None:
