@@ -7,6 +7,7 @@ from collections.abc import Iterator
 import pytest
 
 from tests.compat import contract
+from tests.compat.apart import Apart, find_apart
 from tests.compat.node import Node, find_node
 from tests.compat.proxy import Proxy, running_proxy
 from tests.support.model import Model
@@ -15,11 +16,12 @@ from tests.support.waiting import wait_for
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Say of each test which cell of the table it fills; reports carry it, from other processes too."""
+    """Say of each test which cells of the table it fills; reports carry it, from other processes too."""
     for item in items:
-        client, feature = item.get_closest_marker("client"), item.get_closest_marker("feature")
-        if client and feature:
-            item.user_properties.append(("compat", (client.args[0], feature.args[0])))
+        client = item.get_closest_marker("client")
+        if client:
+            cells = [(client.args[0], feature.args[0]) for feature in item.iter_markers("feature")]
+            item.user_properties += [("compat", cell) for cell in cells]
 
 
 @pytest.fixture(scope="session")
@@ -81,3 +83,9 @@ def idle(served: Stack, model: Model, marker: str) -> Iterator[None]:
 def node(request: pytest.FixtureRequest) -> Node:
     """Runs scenarios of tests/compat/js, installed once from its lock file."""
     return find_node()
+
+
+@pytest.fixture(scope="session")
+def llama_index() -> Apart:
+    """Runs scenarios of tests/compat/apart/llama_index.py."""
+    return find_apart("llama_index")

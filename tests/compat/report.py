@@ -12,6 +12,7 @@ import pytest
 
 _PAGE = Path(__file__).parents[2] / "docs/compatibility.md"
 _LOCK = Path(__file__).with_name("js") / "package-lock.json"
+_APART = Path(__file__).with_name("apart")
 _BEGIN, _END = "<!-- table: begin -->", "<!-- table: end -->"
 _FEATURES = (
     "answer",
@@ -40,13 +41,16 @@ _CLIENTS = {
     "openai (JavaScript)": ("node_modules/openai",),
     "AI SDK (JavaScript)": ("node_modules/ai", "node_modules/@ai-sdk/openai-compatible"),
     "anthropic (Python)": ("anthropic",),
+    "anthropic (JavaScript)": ("node_modules/@anthropic-ai/sdk",),
     "openai-agents (Python)": ("openai-agents",),
     "LangChain (Python)": ("langchain-openai",),
+    "LangChain (JavaScript)": ("node_modules/@langchain/openai",),
+    "LlamaIndex (Python)": ("llama-index-llms-openai-like",),
     "LiteLLM (Python)": ("litellm",),
     "instructor (Python)": ("instructor",),
     "llm (Python)": ("llm",),
 }
-"""Each client's packages: as pip names them, or where npm's lock file has them."""
+"""Each client's packages: as pip names them, or where npm's lock file has them, or those apart."""
 
 _MARKS = {"passed": "✓", "failed": "✗", "skipped": "not run"}
 
@@ -88,4 +92,9 @@ def _row(cells: list[str]) -> str:
 
 def _versions(packages: tuple[str, ...]) -> str:
     locked = json.loads(_LOCK.read_text("utf-8"))["packages"]
-    return ", ".join(locked[name]["version"] if name in locked else version(name) for name in packages)
+    apart = dict(
+        line.split("==") for path in _APART.glob("*.txt") for line in path.read_text().split() if "==" in line
+    )
+    return ", ".join(
+        locked[name]["version"] if name in locked else apart.get(name) or version(name) for name in packages
+    )

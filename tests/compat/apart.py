@@ -1,0 +1,71 @@
+"""Clients that exclude what others need, each in an environment of its own.
+
+`python -m tests.compat` installs these. `make test` uses them where they are: they are large.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import hashlib
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+WANTED = "COMPAT_APART"
+_SOURCE = Path(__file__).with_name("apart")
+_INSTALL_S = 50
+_RUN_S = 45
+
+
+class Apart:
+    """Runs scenarios of one file with the Python of its environment."""
+
+    def __init__(self, python: Path, scenarios: Path) -> None:
+        self._python = python
+        self._scenarios = scenarios
+
+    def run(self, scenario: str, **given: Any) -> Any:
+        """Give what the scenario returns; what it raises fails the test."""
+        done = subprocess.run(
+            [self._python, self._scenarios, scenario],
+            input=json.dumps(given),
+            capture_output=True,
+            text=True,
+            timeout=_RUN_S,
+            check=False,
+        )
+        assert done.returncode == 0, done.stderr
+        return json.loads(done.stdout)
+
+
+def find_apart(name: str) -> Apart:
+    """The environment of `apart/<name>.txt`, or a skip with the reason."""
+    requirements = _SOURCE / f"{name}.txt"
+    digest = hashlib.sha256(requirements.read_bytes()).hexdigest()[:16]
+    directory = Path(sys.prefix) / f"compat-{name}-{digest}"
+    directory.mkdir(exist_ok=True)
+    with (directory / ".lock").open("w") as guard:
+        fcntl.flock(guard, fcntl.LOCK_EX)  # test processes run side by side
+        if not (directory / ".ready").exists():
+            if not os.environ.get(WANTED):
+                pytest.skip(
+                    f"not run: {name} needs an environment of its own; `python -m tests.compat` has it"
+                )
+            _install(directory / "env", requirements)
+            (directory / ".ready").touch()
+    return Apart(directory / "env" / "bin" / "python", _SOURCE / f"{name}.py")
+
+
+def _install(environment: Path, requirements: Path) -> None:
+    uv = Path(sys.executable).with_name("uv")
+    for words in (
+        ["venv", "--clear", "--python", sys.executable, environment],
+        ["pip", "install", "--python", environment / "bin" / "python", "--no-deps", "-r", requirements],
+    ):
+        done = subprocess.run([uv, *words], capture_output=True, text=True, timeout=_INSTALL_S, check=False)
+        assert done.returncode == 0, done.stderr
