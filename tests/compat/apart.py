@@ -17,7 +17,7 @@ from typing import Any
 import pytest
 
 WANTED = "COMPAT_APART"
-_SOURCE = Path(__file__).with_name("apart")
+_SOURCE = Path(__file__).with_name("environments")
 _INSTALL_S = 50
 _RUN_S = 45
 
@@ -44,7 +44,7 @@ class Apart:
 
 
 def find_apart(name: str) -> Apart:
-    """The environment of `apart/<name>.txt`, or a skip with the reason."""
+    """The environment of `environments/<name>.txt`, or a skip with the reason."""
     requirements = _SOURCE / f"{name}.txt"
     digest = hashlib.sha256(requirements.read_bytes()).hexdigest()[:16]
     directory = Path(sys.prefix) / f"compat-{name}-{digest}"
@@ -62,10 +62,11 @@ def find_apart(name: str) -> Apart:
 
 
 def _install(environment: Path, requirements: Path) -> None:
-    uv = Path(sys.executable).with_name("uv")
-    for words in (
-        ["venv", "--clear", "--python", sys.executable, environment],
-        ["pip", "install", "--python", environment / "bin" / "python", "--no-deps", "-r", requirements],
-    ):
-        done = subprocess.run([uv, *words], capture_output=True, text=True, timeout=_INSTALL_S, check=False)
-        assert done.returncode == 0, done.stderr
+    uv, python = str(Path(sys.executable).with_name("uv")), str(environment / "bin" / "python")
+    _run([uv, "venv", "--clear", "--python", sys.executable, str(environment)])
+    _run([uv, "pip", "install", "--python", python, "--no-deps", "-r", str(requirements)])
+
+
+def _run(command: list[str]) -> None:
+    done = subprocess.run(command, capture_output=True, text=True, timeout=_INSTALL_S, check=False)
+    assert done.returncode == 0, done.stderr

@@ -12,7 +12,7 @@ import pytest
 
 _PAGE = Path(__file__).parents[2] / "docs/compatibility.md"
 _LOCK = Path(__file__).with_name("js") / "package-lock.json"
-_APART = Path(__file__).with_name("apart")
+_APART = Path(__file__).with_name("environments")
 _BEGIN, _END = "<!-- table: begin -->", "<!-- table: end -->"
 _FEATURES = (
     "answer",

@@ -85,7 +85,7 @@ def _routes() -> set[str]:
 
 @cache
 def _fields() -> set[str]:
-    inner = {"claude_options": ClaudeOptions, "backline": BacklineInfo}
+    inner: dict[str, type[msgspec.Struct]] = {"claude_options": ClaudeOptions, "backline": BacklineInfo}
     dotted = {
         f"{name}.{field.encode_name}"
         for name, kind in inner.items()
