@@ -49,4 +49,4 @@ up: setup  ## serve your own agents: make up AGENT=path/to/agent [PORT=9000]
 	@$(BIN)/backline up $(foreach a,$(AGENT),--agent $(a)) $(if $(PORT),--port $(PORT))
 
 clean:  ## remove the environment and caches
-	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
+	rm -rf $(VENV) dist .cache .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
