@@ -9,10 +9,13 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from scripted_model import Script, call, say, script, text, use_tool
+from tests.compat.scripts import WEATHER
+from tests.support.documents import ROOT, blocks
 from tests.support.model import Model
 from tests.support.processes import BACKLINE
 from tests.support.stack import Stack, clean_environ, running_stack
@@ -28,7 +31,8 @@ def served(model: Model) -> Iterator[Stack]:
     with running_stack(model, workers=0, slots=4) as stack:
         for name in AGENTS:
             shutil.copytree(EXAMPLES / "agents" / name, stack.root / "agents" / name)
-        stack.start_worker(tuple(AGENTS))
+        (stack.make_agent("editor") / ".claude/settings.json").write_text(_editors_settings())
+        stack.start_worker((*AGENTS, "editor"))
         stack.wait_ready(1)
         yield stack
 
@@ -65,12 +69,12 @@ def test_the_example_agents_pass_the_check(tmp_path: Path) -> None:
 
 def test_the_handbook_is_searched_and_answered_from(served: Stack, model: Model, marker: str) -> None:
     answer = script(
-        call(use_tool("Grep", {"pattern": "next year", "path": "docs", "output_mode": "content"})),
+        call(use_tool("Bash", {"command": "grep -rin 'next year' docs"})),
         call(text("Five days, until 31 March (leave.md).")),
     )
     done = client(served, "ask_handbook", marker, answer)
     assert (done.returncode, done.stdout) == (0, "Five days, until 31 March (leave.md).\n"), done.stderr
-    assert "[Grep]" in done.stderr
+    assert "[Bash]" in done.stderr
     assert "Up to 5 days may be taken along" in model.calls(marker)[-1].everything
 
 
@@ -118,6 +122,20 @@ def _review(marker: str, found: list[dict[str, object]]) -> Script:
         call(use_tool("Agent", {"description": "attack it", "prompt": inner, "subagent_type": "security"})),
         call(text(json.dumps({"findings": found}))),
     )
+
+
+def test_an_editors_agent_has_no_tools_but_the_editors(served: Stack, model: Model, marker: str) -> None:
+    with served.sync_sdk() as sdk:
+        message: Any = {"role": "user", "content": f"{marker} {say('Hello.')}"}
+        sdk.chat.completions.create(model="editor", messages=[message], tools=[WEATHER])
+    names = {tool["name"] for tool in model.call(marker).body["tools"]}
+    assert names - {"DeferredToolPlaceholder"} == {"get_weather"}  # the CLI's stand-in for nothing
+
+
+def _editors_settings() -> str:
+    """As docs/clients.md has them."""
+    (found,) = [block for block in blocks("json", pages=[ROOT / "docs/clients.md"]) if "deny" in block.text]
+    return found.text
 
 
 def test_no_example_is_left_out() -> None:
