@@ -31,17 +31,19 @@ REQUESTS = [block for block in blocks("sh") if re.search(r"^curl ", block.text, 
 def demo(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """`backline demo`, as `make demo` starts it; gives its address."""
     place, port = tmp_path_factory.mktemp("demo"), _free_port()
-    with subprocess.Popen(
-        [BACKLINE, "demo", "--port", str(port)],
-        cwd=place,
-        env=clean_environ(place) | {"TMPDIR": str(place)},
-        stdout=(place / "out").open("w"),
-        stderr=subprocess.STDOUT,
-    ) as process:
+    said = place / "said"
+    with (
+        said.open("w") as out,
+        subprocess.Popen(
+            [BACKLINE, "demo", "--port", str(port)],
+            cwd=place,
+            env=clean_environ(place) | {"TMPDIR": str(place)},
+            stdout=out,
+            stderr=subprocess.STDOUT,
+        ) as process,
+    ):
         try:
-            wait_for(
-                lambda: "Ctrl-C stops" in (place / "out").read_text(), 40, "the demo says that it is ready"
-            )
+            wait_for(lambda: "Ctrl-C stops" in said.read_text(), 40, "the demo says that it is ready")
             yield f"http://127.0.0.1:{port}"
         finally:
             process.terminate()
