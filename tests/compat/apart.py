@@ -1,6 +1,6 @@
 """Clients that exclude what others need, each in an environment of its own.
 
-`python -m tests.compat` installs these. `make test` uses them where they are: they are large.
+`python -m tests.compat` installs and drives these; `make test` does not, because they are large.
 """
 
 from __future__ import annotations
@@ -44,7 +44,9 @@ class Apart:
 
 
 def find_apart(name: str) -> Apart:
-    """The environment of `environments/<name>.txt`, or a skip with the reason."""
+    """The environment of `environments/<name>.txt`, or a skip where it is not wanted."""
+    if not os.environ.get(WANTED):
+        pytest.skip(f"not run: {name} needs an environment of its own; `python -m tests.compat` has it")
     requirements = _SOURCE / f"{name}.txt"
     digest = hashlib.sha256(requirements.read_bytes()).hexdigest()[:16]
     directory = Path(sys.prefix) / f"compat-{name}-{digest}"
@@ -52,10 +54,6 @@ def find_apart(name: str) -> Apart:
     with (directory / ".lock").open("w") as guard:
         fcntl.flock(guard, fcntl.LOCK_EX)  # test processes run side by side
         if not (directory / ".ready").exists():
-            if not os.environ.get(WANTED):
-                pytest.skip(
-                    f"not run: {name} needs an environment of its own; `python -m tests.compat` has it"
-                )
             _install(directory / "env", requirements)
             (directory / ".ready").touch()
     return Apart(directory / "env" / "bin" / "python", _SOURCE / f"{name}.py")

@@ -87,5 +87,5 @@ def node(request: pytest.FixtureRequest) -> Node:
 
 @pytest.fixture(scope="session")
 def llama_index() -> Apart:
-    """Runs scenarios of tests/compat/environments/llama_index.py."""
-    return find_apart("llama_index")
+    """Runs scenarios of tests/compat/environments/openai_like.py."""
+    return find_apart("openai_like")
