@@ -14,9 +14,10 @@ from pathlib import Path
 
 import pytest
 import yaml
+from cyclopts import CycloptsError
 
 from cli.main import app
-from shared.settings_sources import load_settings
+from shared.settings_sources import SettingsError, load_settings
 from tests.support.documents import ROOT, Block, blocks, make_stubs, play
 
 OURS = ("backline", "make", "python", "python3", "curl")
@@ -57,6 +58,24 @@ def test_what_is_to_be_typed_is_there(block: Block, stubs: Path, tmp_path: Path)
             case "python" | "python3":
                 _check_python(words)
     _check_settings(played.variables, tmp_path)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "backline fly",
+        ".venv/bin/backline up --agnt x",
+        "make coffee",
+        "python -m nothing",
+        "rm -rf everything",
+        "BACKLINE_PROT=1",
+        "BACKLINE_PORT=many",
+        "if true",
+    ],
+)
+def test_what_is_not_there_is_found_out(text: str, stubs: Path, tmp_path: Path) -> None:
+    with pytest.raises((AssertionError, CycloptsError, SettingsError)):
+        test_what_is_to_be_typed_is_there(Block("page.md", 1, "sh", f"{text}\n"), stubs, tmp_path)
 
 
 def test_the_blocks_are_found() -> None:
