@@ -8,9 +8,12 @@ from itertools import pairwise
 
 import msgspec
 
-from chaos.history import Ended, History, Seen
+from chaos.history import Ended, Gathered, Gauge, History, Seen
 
 _MOST_STARTS = 3
+_DESCRIPTORS_EACH_CHILD = 6
+_SPARE_DESCRIPTORS = 24
+"""Connections and the like that come and go."""
 _MODEL_CALLS = {False: 1, True: 2}
 """Model calls of a turn by whether it uses a tool."""
 
@@ -29,8 +32,14 @@ def check(history: History) -> list[Violation]:
     found: list[Violation] = []
     for seen in history.requests:
         found += _of_request(seen, by_id)
+    owners = {seen.marker: seen.tenant for seen in history.requests}
     for run in history.runs:
         found += _of_run(run)
+        if run.tenant != owners.get(run.marker, run.tenant):
+            said = f"it is {owners[run.marker]}'s, and listed for {run.tenant}"
+            found.append(Violation("tenants see nothing of each other", f"run {run.id}", said))
+    for batch in history.batches:
+        found += _of_batch(batch)
     found += _of_all(history)
     return found
 
@@ -45,6 +54,20 @@ def _of_request(seen: Seen, runs: dict[str, Ended]) -> Iterator[Violation]:
         yield broken("nothing waits without a bound", f"no answer and no error; {len(seen.texts)} texts")
     if seen.outcome == "refused" and seen.run_id:
         yield broken("what was refused was not accepted", seen.code)
+    if seen.foreign:
+        yield broken("tenants see nothing of each other", seen.foreign)
+    yield from _of_words(seen)
+    if any(_place(b) <= _place(a) for a, b in pairwise(seen.ids)):
+        yield broken("the numbers of frames rise", seen.ids)
+    state = runs[seen.run_id].state if seen.run_id in runs else seen.outcome
+    if seen.outcome in {"completed", "cancelled"} and state != seen.outcome:
+        yield broken("client and record agree on the end", f"{seen.outcome}, but {state}")
+
+
+def _of_words(seen: Seen) -> Iterator[Violation]:
+    def broken(promise: str, what: object) -> Violation:
+        return Violation(promise, f"{seen.kind} {seen.marker} {seen.run_id}", str(what))
+
     numbers = seen.numbers
     if numbers != list(range(len(numbers))):
         yield broken("a stream has no gap and no repeat", _around(numbers))
@@ -52,11 +75,6 @@ def _of_request(seen: Seen, runs: dict[str, Ended]) -> Iterator[Violation]:
         yield broken("a stream says what the model said, and no more", f"{len(numbers)} of {seen.tokens}")
     if seen.outcome == "completed" and len(numbers) != seen.tokens:
         yield broken("a completed answer is whole", f"{len(numbers)} of {seen.tokens}")
-    if any(_place(b) <= _place(a) for a, b in pairwise(seen.ids)):
-        yield broken("the numbers of frames rise", seen.ids)
-    state = runs[seen.run_id].state if seen.run_id in runs else seen.outcome
-    if seen.outcome in {"completed", "cancelled"} and state != seen.outcome:
-        yield broken("client and record agree on the end", f"{seen.outcome}, but {state}")
 
 
 def _of_run(run: Ended) -> Iterator[Violation]:
@@ -79,9 +97,37 @@ def _of_run(run: Ended) -> Iterator[Violation]:
         yield broken("the model is called for starts alone", f"{run.model_calls} of {run.attempts}")
 
 
+def _of_batch(batch: Gathered) -> Iterator[Violation]:
+    def broken(promise: str, what: object) -> Violation:
+        return Violation(promise, f"batch {batch.id} {batch.marker}", str(what))
+
+    if not batch.status:
+        if batch.id:
+            yield broken("an accepted batch is not lost", "no record of it")
+        return
+    if batch.status != "completed":
+        yield broken("a batch ends", batch.status)
+        return
+    if sorted([*batch.outputs, *batch.errors]) != sorted(batch.lines):
+        yield broken("each line of a batch is answered once", [*batch.outputs, *batch.errors])
+    counted = (batch.total, batch.completed, batch.failed)
+    if counted != (len(batch.lines), len(batch.outputs), len(batch.errors)):
+        yield broken("a batch counts its lines", counted)
+
+
+def _leaks(gauge: Gauge) -> bool:
+    """Whether a process holds more descriptors than it did, and than its children explain."""
+    more = [now - before for before, now in (gauge.descriptors, gauge.children)]
+    return more[0] > max(0, more[1]) * _DESCRIPTORS_EACH_CHILD + _SPARE_DESCRIPTORS
+
+
 def _of_all(history: History) -> Iterator[Violation]:
     for what in history.left:
         yield Violation("nothing is left behind", "at the end", what)
+    for name in history.deaths:
+        yield Violation("processes end when they are told, or killed", name, "it ended by itself")
+    for gauge in filter(_leaks, history.gauges):
+        yield Violation("descriptors are given back", gauge.name, f"{gauge.descriptors}")
     for marker, count in Counter(run.marker for run in history.runs).items():
         if count > 1:
             yield Violation("a request is one run", marker, f"{count} runs")

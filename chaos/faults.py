@@ -31,6 +31,8 @@ class Nemesis:
         self._clock = clock
         self._longest_s = longest_s
         self.done: list[Broken] = []
+        self.held_down: Part | None = None
+        """What has been ended on purpose and is not started again yet."""
 
     async def break_until(self, stop: asyncio.Event, every_s: tuple[float, float]) -> None:
         """Break something, mend it, and wait a while, until `stop` is set."""
@@ -38,6 +40,18 @@ class Nemesis:
             await _unless(stop, self._rng.uniform(*every_s))
             if not stop.is_set():
                 await self.strike(self.draw())
+
+    async def kill_until(self, stop: asyncio.Event, every_s: float) -> None:
+        """Kill a process with SIGKILL every so many seconds, whatever else, until `stop` is set."""
+        at = self._clock()
+        while not stop.is_set():
+            at = max(at + every_s, self._clock())
+            await _unless(stop, at - self._clock())
+            if not stop.is_set():
+                for_s = min(self._rng.choice([0.5, 1.0, 2.0, 3.0]), self._longest_s)
+                await self.strike(
+                    self._blow("kill -9", self._rng.choice(self._stand.parts), for_s, self._kill)
+                )
 
     def draw(self) -> _Blow:
         """The next fault."""
@@ -61,9 +75,9 @@ class Nemesis:
 
     async def strike(self, blow: _Blow) -> None:
         """Do it, and mend it."""
-        at = self._clock()
+        at, pid = self._clock(), blow.target.pid
         await blow.strike()
-        self.done.append(Broken(blow.fault, blow.target.name, at, self._clock() - at))
+        self.done.append(Broken(blow.fault, blow.target.name, at, self._clock() - at, pid))
 
     def _blow(
         self, fault: str, target: Part, for_s: float, how: Callable[[str, Part, float], Awaitable[None]]
@@ -71,16 +85,20 @@ class Nemesis:
         return _Blow(fault, target, for_s, lambda: how(fault, target, for_s))
 
     async def _kill(self, _: str, part: Part, for_s: float) -> None:
-        part.send(signal.SIGKILL)
-        await part.ended()
-        await asyncio.sleep(for_s)
-        await self._start(part)
+        await self._end(part, signal.SIGKILL, for_s)
 
     async def _replace(self, _: str, part: Part, for_s: float) -> None:
-        part.send(signal.SIGTERM)
-        await part.ended()
-        await asyncio.sleep(for_s)
-        await self._start(part)
+        await self._end(part, signal.SIGTERM, for_s)
+
+    async def _end(self, part: Part, by: signal.Signals, for_s: float) -> None:
+        self.held_down = part
+        try:
+            part.send(by)
+            await part.ended()
+            await asyncio.sleep(for_s)
+            await self._start(part)
+        finally:
+            self.held_down = None
 
     async def _freeze(self, _: str, part: Part, for_s: float) -> None:
         part.send(signal.SIGSTOP)

@@ -10,7 +10,8 @@ from typing import Literal
 
 import msgspec
 
-Kind = Literal["stream", "resumed", "whole", "background", "poll", "cancel", "leave"]
+Kind = Literal["stream", "resumed", "whole", "background", "poll", "cancel", "leave", "batch", "line"]
+"""A `batch` is a file of requests, and each `line` of it a request of its own."""
 Outcome = Literal["completed", "cancelled", "failed", "refused", "broken", "left", "hung"]
 
 MARKER = r"chaos-\d+-[0-9a-f]{8}"
@@ -40,6 +41,9 @@ class Seen(msgspec.Struct):
     resumed: int = 0
     """How often the stream was picked up again after its connection broke."""
     ended: float = 0.0
+    tenant: str = ""
+    foreign: list[str] = []
+    """What another tenant was given of it: must stay empty."""
 
     @property
     def numbers(self) -> list[int]:
@@ -57,13 +61,32 @@ class Seen(msgspec.Struct):
         return max((b - a for a, b in pairwise(self.arrived)), default=0.0)
 
 
+class Gathered(msgspec.Struct):
+    """A batch as its client and the list of batches tell of it: its lines are known by their markers."""
+
+    marker: str
+    tenant: str
+    lines: list[str]
+    id: str = ""
+    status: str = ""
+    """Empty when nobody ever heard of it: its client's connection broke before it was made."""
+    total: int = 0
+    completed: int = 0
+    failed: int = 0
+    outputs: list[str] = []
+    """Markers in the output file, in its order."""
+    errors: list[str] = []
+    """The same of the file of errors."""
+
+
 class Broken(msgspec.Struct, frozen=True):
-    """A fault: what was done to whom, when and for how long, in seconds."""
+    """A fault: what was done to whom, when and for how long, in seconds. `pid` is the process it struck."""
 
     fault: str
     target: str
     at: float
     for_s: float
+    pid: int = 0
 
 
 class Ended(msgspec.Struct, frozen=True):
@@ -86,6 +109,24 @@ class Ended(msgspec.Struct, frozen=True):
     """How long two of its model calls were under way at the same time."""
     effects: int
     """How often its tool took effect."""
+    tenant: str = ""
+    """Whose list of runs it stands in."""
+    workers: list[int] = []
+    """Ids of the processes that began it, in turn."""
+    calls: list[float] = []
+    """When its calls of the model began, in seconds since the beginning."""
+    shown_by: list[int] = []
+    """The attempts that showed a text."""
+
+
+class Gauge(msgspec.Struct):
+    """What a process held when all was idle: before the first fault, and after the last."""
+
+    name: str
+    descriptors: tuple[int, int]
+    children: tuple[int, int]
+    """Processes of its own: each is spoken to over a few descriptors."""
+    resident_bytes: tuple[int, int]
 
 
 class History(msgspec.Struct):
@@ -96,6 +137,10 @@ class History(msgspec.Struct):
     requests: list[Seen] = []
     faults: list[Broken] = []
     runs: list[Ended] = []
+    batches: list[Gathered] = []
+    gauges: list[Gauge] = []
+    deaths: list[str] = []
+    """Processes that ended by themselves, and were started again."""
     left: list[str] = []
     """What was left behind when all had ended."""
     counted_output_tokens: int = 0
@@ -109,6 +154,8 @@ class History(msgspec.Struct):
             ("request", self.requests),
             ("fault", self.faults),
             ("run", self.runs),
+            ("batch", self.batches),
+            ("process", self.gauges),
         )
         lines: list[dict[str, object]] = [
             {"is": "history", "seed": self.seed, "minutes": self.minutes, "left": self.left}

@@ -1,4 +1,4 @@
-"""A whole Backline of real processes in a directory of its own: two APIs, two workers, one Valkey."""
+"""A product of real processes in a directory of its own: its APIs and workers, Valkey, and the model."""
 
 from __future__ import annotations
 
@@ -18,6 +18,7 @@ import psutil
 from redis.asyncio import Redis
 from redis.exceptions import RedisError
 
+from chaos.products import Place, Product
 from chaos.proxy import FaultProxy
 
 _END_S = 40.0
@@ -35,6 +36,8 @@ class Programs(msgspec.Struct, frozen=True):
     watch: Callable[[int], Sequence[str]]
     """The command that ends a process when this one is no more."""
     valkey: str
+    claude: str
+    """The CLI, for what does not find it by itself."""
     environ: Mapping[str, str]
     pass_fds: tuple[int, ...] = ()
 
@@ -106,12 +109,14 @@ class Part:
 class Stand:
     """The parts. `data` holds the private data of each worker and the APIs, `agent` the agent's directory."""
 
-    def __init__(self, root: Path, programs: Programs, settings: Mapping[str, object]) -> None:
+    def __init__(self, root: Path, programs: Programs, product: Product) -> None:
         self.root = root
         self.agent = root / "agents" / AGENT
         self.socket = root / "v.sock"
+        self.temporary = root / "tmp"
+        """Where Backline's own processes put what is temporary."""
         self._programs = programs
-        self._settings = dict(settings)
+        self._product = product
         self.valkey = self._part("valkey", _valkey(programs.valkey, self.socket, root))
         self.model: Part
         self.model_url = ""
@@ -135,19 +140,21 @@ class Stand:
         """Start everything; raises `TimeoutError` when it does not get ready."""
         stack.push_async_callback(self._kill_all)
         self._make_agent()
+        self.temporary.mkdir(exist_ok=True)
         self.start_valkey()
         await self._start_model()
         for number in range(1, apis + 1):
             proxy = await stack.enter_async_context(FaultProxy(self.socket))
             port = _free_port()
             self.urls.append(f"http://127.0.0.1:{port}")
-            argv = self._programs.python("cli.main", "api", "--port", str(port))
-            self.apis.append(self._of_backline(f"api{number}", argv, proxy, self.root / "data"))
+            place = Place(proxy.url, self.model_url, self.root / "data", self.agent)
+            self.apis.append(self._of_product(f"api{number}", self._product.api(port), place, proxy))
         for number in range(1, workers + 1):
             proxy = await stack.enter_async_context(FaultProxy(self.socket))
-            argv = self._programs.python("cli.main", "worker", "--agent", str(self.agent))
-            data = self.root / f"data{number}"
-            self.workers.append(self._of_backline(f"worker{number}", argv, proxy, data))
+            place = Place(proxy.url, self.model_url, self.root / f"data{number}", self.agent)
+            self.workers.append(
+                self._of_product(f"worker{number}", self._product.worker(place), place, proxy)
+            )
         for part in (*self.apis, *self.workers):
             part.start()
         await self.ready(workers)
@@ -156,7 +163,7 @@ class Stand:
         """Wait until every API sees so many workers; raises `TimeoutError`."""
         async with asyncio.timeout(within_s), httpx.AsyncClient(timeout=5) as http:
             for url in self.urls:
-                while not await _sees(http, url, workers):
+                while not await self._product.is_ready(http, url, workers):
                     await asyncio.sleep(_POLL_S)
 
     def start_valkey(self) -> None:
@@ -177,6 +184,11 @@ class Stand:
                         return
                 await asyncio.sleep(_POLL_S)
 
+    def effects(self) -> list[str]:
+        """The markers that tools have left in the agent's directory, one for each time they took effect."""
+        log = self.agent / "effects.log"
+        return log.read_text().split() if log.exists() else []
+
     def agents_processes(self) -> list[psutil.Process]:
         """The CLIs of all workers, and what they started."""
         found: list[psutil.Process] = []
@@ -191,24 +203,17 @@ class Stand:
         environ = {**self._programs.environ, "PYTHONUNBUFFERED": "1", "HOME": str(self.root)}
         return Part(name, argv, environ, self.root, self._programs.pass_fds)
 
-    def _of_backline(self, name: str, argv: Sequence[str], proxy: FaultProxy, data: Path) -> Part:
-        given = {
-            "redis_url": proxy.url,
-            "data_dir": data,
-            "sandbox": "none",
-            "allow_root": "true",
-            "auth": "off",
-            "log_format": "json",
-            **self._settings,
-        }
+    def _of_product(self, name: str, module: Sequence[str], place: Place, proxy: FaultProxy) -> Part:
         environ = {
             **self._programs.environ,
             "PYTHONUNBUFFERED": "1",
             "HOME": str(self.root),
+            "TMPDIR": str(self.temporary),
             "ANTHROPIC_BASE_URL": self.model_url,
             "ANTHROPIC_API_KEY": "sk-ant-scripted",
-            **{f"BACKLINE_{setting.upper()}": str(value) for setting, value in given.items()},
+            **self._product.environ(place),
         }
+        argv = self._programs.python(*module)
         return Part(name, argv, environ, self.root, self._programs.pass_fds, proxy)
 
     def _make_agent(self) -> None:
@@ -236,12 +241,6 @@ class Stand:
         for process in self.agents_processes():
             with suppress(psutil.Error):
                 process.kill()
-
-
-async def _sees(http: httpx.AsyncClient, url: str, workers: int) -> bool:
-    with suppress(httpx.HTTPError, ValueError):
-        return bool((await http.get(f"{url}/ready")).json()["workers"] == workers)
-    return False
 
 
 def _valkey(binary: str, path: Path, directory: Path) -> list[str]:

@@ -34,7 +34,7 @@ class WorkerRecord(msgspec.Struct, frozen=True):
 
     `live` is how many conversations it keeps in idle processes, `projects` the ids of the projects whose
     files it has, `stand_ins` the agents without a worker for which its fallbacks answer,
-    `versions` hashes of what its agents are (`worker.versions`).
+    `versions` hashes of what its agents are (`worker.versions`), `loop_p99_ms` how late its event loop was.
     """
 
     id: str
@@ -47,6 +47,7 @@ class WorkerRecord(msgspec.Struct, frozen=True):
     projects: tuple[str, ...] = ()
     stand_ins: tuple[str, ...] = ()
     versions: dict[str, str] = {}
+    loop_p99_ms: float = 0.0
 
 
 class Registry(msgspec.Struct, frozen=True):

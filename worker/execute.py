@@ -71,12 +71,17 @@ class Executor:
         self._notes = Notes(redis, worker_id)
         self._not_permitted = 0
         self._stops: dict[str, Stop] = {}
+        self._ending: set[str] = set()
         self._projects: dict[str, tuple[str, asyncio.Task[Any] | None]] = {}
 
     def cancel(self, run_id: str) -> None:
         """Cancel a run if it is under way here."""
         if run_id in self._stops:
             self._stops[run_id].ask(RunCancelled(reason="The client cancelled the run."))
+
+    def is_ending(self, run_id: str) -> bool:
+        """Whether a run's turn is over, and only its last event is to be written."""
+        return run_id in self._ending
 
     async def leave(self, project: str) -> None:
         """Cancel the runs in a project that was deleted, and wait, within a bound, until they have ended."""
@@ -214,8 +219,12 @@ class Executor:
 
     async def _end(self, claim: Claim, attempt: int, event: TerminalEvent) -> None:
         """Write the terminal event after all others, over again while Redis is away."""
-        await self._writer.flush()
-        await self._until_written(lambda: self._finish(claim, attempt, event))
+        self._ending.add(claim.run_id)
+        try:
+            await self._writer.flush()
+            await self._until_written(lambda: self._finish(claim, attempt, event))
+        finally:
+            self._ending.discard(claim.run_id)
 
     async def _finish(self, claim: Claim, attempt: int, event: TerminalEvent) -> None:
         is_ours = await self._store.finish(claim, attempt, event)

@@ -2,7 +2,8 @@
 
 ARQ 0.28 polls, leaves running jobs at the head of its queue, and keeps a dead worker's job locked for
 minutes. This layer replaces its pick-up and its finish and leaves the rest: one script claims (lease and
-queue entry in one step), one task renews, and clean-up touches only what is still ours.
+queue entry in one step), one task renews, another ends what could not be renewed before somebody else may
+have it, and clean-up touches only what is still ours.
 """
 
 from __future__ import annotations
@@ -26,6 +27,10 @@ _IDLE_POLL_S = 1.0
 _FIRST_RETRY_S = 0.1
 _LONGEST_RETRY_S = 2.0
 _MAX_STARTS = 3
+_RENEW_AGAIN_S = 0.25
+_LAPSES_AT = 7 / 8
+"""Of a lease, by this worker's clock: then its runs are left, so that their processes are gone at its end."""
+_OVERSLEPT_S = 0.5
 _AGAIN_S = 5.0
 """A cancel can be lost (see `shared.tasks`): when to repeat it. Clean-up takes less."""
 _NO_LIMIT_S = 10 * 365 * 24 * 3600
@@ -91,6 +96,9 @@ class LeaseWorker(Worker):
         self._claims: dict[str, Claim] = {}
         self._claim_numbers = count(1)
         self._doorbell = asyncio.Event()
+        self._clock = asyncio.get_running_loop().time
+        self._held_from = self._clock()
+        """When the oldest of the leases was renewed, or before."""
 
     @property
     def busy(self) -> int:
@@ -120,14 +128,34 @@ class LeaseWorker(Worker):
 
     async def renew(self, cancel: Callable[[str], None]) -> None:
         """Renew all leases every `RENEW_S` seconds until cancelled; call `cancel` with runs to cancel."""
+        wait_s = keys.RENEW_S
         while True:
-            await asyncio.sleep(keys.RENEW_S)
+            await asyncio.sleep(wait_s)
+            asked_at = self._clock()
             try:
                 verdicts = await self._store.renew(list(self._claims.values()))
             except (RedisError, OSError) as error:
                 _log.warning("leases_not_renewed", error=str(error))
+                wait_s = min(keys.RENEW_S, _RENEW_AGAIN_S)
                 continue
+            self._held_from, wait_s = asked_at, keys.RENEW_S
             self._obey(verdicts, cancel)
+
+    async def fence(self, is_ending: Callable[[str], bool]) -> None:
+        """Leave runs whose leases could not be renewed, before another worker may take them; until cancelled.
+
+        Their agents would act beside those of the other. A run of which `is_ending` is true has none any
+        more, and waits for Redis to take its end.
+        """
+        while True:
+            due = self._held_from + _LAPSES_AT * keys.LEASE_MS / 1000
+            await asyncio.sleep(max(_RENEW_AGAIN_S, due - self._clock()))
+            if self._clock() > due + _OVERSLEPT_S:  # this host slept: Redis knows what has become of them
+                await asyncio.sleep(_OVERSLEPT_S)
+            if self._clock() < self._held_from + _LAPSES_AT * keys.LEASE_MS / 1000:
+                continue
+            for run_id in [each for each in self._claims if not is_ending(each)]:
+                self._lose(run_id)
 
     async def drain(self, timeout_s: float) -> None:
         """Claim no more, wait up to `timeout_s` seconds for the runs under way, give the rest back."""
@@ -181,6 +209,7 @@ class LeaseWorker(Worker):
         if self.allow_pick_jobs and free > 0:
             token = f"{self._worker_id}:{next(self._claim_numbers)}"
             places = (*self._places, *self._more_places)
+            asked_at = self._clock()
             claimed = await self._store.claim(
                 [keys.queue(place) for place in places],
                 token,
@@ -191,6 +220,8 @@ class LeaseWorker(Worker):
                 spare=int(self.max_jobs > 1),
                 upstream=self._upstream,
             )
+            if claimed.claims:
+                self._held_from = min(self._held_from, asked_at)
             for claim in claimed.claims:
                 self._start(claim)
             if claimed.next_due_s is not None:

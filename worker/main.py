@@ -22,6 +22,7 @@ from shared.agent_policy import PolicyError
 from shared.agents import Agent, parse_agents
 from shared.answer_cache import AnswerCache
 from shared.event_writer import EventWriter
+from shared.loop_delay import LoopDelay
 from shared.pauses import PauseStore
 from shared.projects import ProjectStore
 from shared.redis import connect
@@ -176,6 +177,7 @@ class _Worker:
             upstream_id,
         )
         self._registry = RegistryStore(self._redis)
+        self._loop_delay = LoopDelay()
         self._stop = asyncio.Event()
         self._drops: asyncio.Queue[str] = asyncio.Queue()
         self._homes = homes
@@ -215,7 +217,9 @@ class _Worker:
                 self._writer.run(),
                 self._subscriber.run(),
                 self._announce(),
+                self._loop_delay.run(),
                 self._leases.renew(self._executor.cancel),
+                self._leases.fence(self._executor.is_ending),
                 self._leases.work(),
                 self._pool.run(),
                 self._drop(),
@@ -315,6 +319,7 @@ class _Worker:
             projects=self._copies.held if is_taking else (),
             stand_ins=self._stand_ins if is_taking else (),
             versions=await self._versions.all() if self._settings.cache != "off" else {},
+            loop_p99_ms=self._loop_delay.p99_ms,
         )
 
 

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 import pytest_asyncio
 
+from chaos.products import backline
 from chaos.stand import Programs, Stand
 from cli.chaos import programs
 from cli.lifeline import lifeline
@@ -27,7 +28,7 @@ async def shared_stand(parts: Programs) -> AsyncIterator[Stand]:
     settings = {"warm": 0, "max_live": 0, "slots": 12, "upstream_retries": 0}
     with tempfile.TemporaryDirectory(prefix="bl-", dir="/tmp", ignore_cleanup_errors=True) as directory:
         async with AsyncExitStack() as stack:
-            stand = Stand(Path(directory), parts, settings)
+            stand = Stand(Path(directory), parts, backline(settings))
             await stand.start(stack, apis=2, workers=2)
             yield stand
 

@@ -69,6 +69,26 @@ async def test_a_partition_of_10_s_costs_a_pause(stand: Stand) -> None:
     await all_whole(opened, 80)
 
 
+@pytest.mark.parametrize("kind", KINDS)
+async def test_a_worker_that_is_cut_off_ends_its_agents_before_others_begin_them(
+    stand: Stand, kind: Trouble
+) -> None:
+    opened = await streams(stand, 2, 120, 100)
+    alone = next(worker for worker in stand.workers if _clis(worker.pid))
+    other = next(worker for worker in stand.workers if worker is not alone)
+    runs = [each.run_id for each in opened]
+    async with stand.redis() as redis:
+        with cut_off(kind, alone):
+            await until(lambda: not _clis(alone.pid), keys.LEASE_MS / 1000)
+            assert {await _attempt(redis, run_id) for run_id in runs} == {b"1"}
+            await until(lambda: len(_clis(other.pid)) == len(runs), 30)
+            assert not _clis(alone.pid)
+    await all_whole(opened, 120)
+    with cut_off(kind, other):  # who was alone takes runs again
+        again = await streams(stand, 1, 5, 10)
+        await all_whole(again, 5)
+
+
 async def test_what_a_worker_writes_that_slept_through_its_lease_is_refused(stand: Stand) -> None:
     opened = await streams(stand, 1, 80, 60)
     holder = next(worker for worker in stand.workers if _clis(worker.pid))
@@ -155,8 +175,13 @@ _ENDED = {"completed", "cancelled"}
 
 async def _until_attempt(redis: Redis, run_id: str, number: bytes) -> None:
     async with asyncio.timeout(20):
-        while (await redis.hmget(keys.run(run_id), ["attempt"]))[0] != number:  # type: ignore[misc]
+        while await _attempt(redis, run_id) != number:
             await asyncio.sleep(0.05)
+
+
+async def _attempt(redis: Redis, run_id: str) -> bytes | None:
+    found: list[bytes | None] = await redis.hmget(keys.run(run_id), ["attempt"])  # type: ignore[misc]
+    return found[0]
 
 
 def _clis(worker: int) -> list[psutil.Process]:

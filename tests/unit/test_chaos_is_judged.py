@@ -12,7 +12,8 @@ import msgspec
 import pytest
 
 from chaos.check import check
-from chaos.history import Ended, History, Seen
+from chaos.delays import across_restarts, after_kills
+from chaos.history import Broken, Ended, Gathered, Gauge, History, Seen
 from chaos.proxy import FaultProxy
 from chaos.report import report
 
@@ -44,12 +45,27 @@ RUN = Ended(
     overlap_s=0.0,
     effects=1,
 )
+BATCH = Gathered(
+    marker="chaos-2-00000000",
+    tenant="one",
+    lines=["a", "b"],
+    id="batch_1",
+    status="completed",
+    total=2,
+    completed=1,
+    failed=1,
+    outputs=["b"],
+    errors=["a"],
+)
+GAUGE = Gauge("worker1", descriptors=(40, 60), children=(1, 2), resident_bytes=(1, 1))
 
 
 def history(seen: Seen = SEEN, run: Ended | None = RUN, **more: Any) -> History:
     runs = [run] if run is not None else []
     counted = sum(run.output_tokens for run in runs)
-    made = History(1, 1.0, requests=[seen], runs=runs, counted_output_tokens=counted)
+    made = History(
+        1, 1.0, requests=[seen], runs=runs, counted_output_tokens=counted, batches=[BATCH], gauges=[GAUGE]
+    )
     return msgspec.structs.replace(made, **more)
 
 
@@ -61,9 +77,13 @@ def run(**fields: Any) -> Callable[[], History]:
     return lambda: history(run=msgspec.structs.replace(RUN, **fields))
 
 
+def batch(**fields: Any) -> Callable[[], History]:
+    return lambda: history(batches=[msgspec.structs.replace(BATCH, **fields)])
+
+
 def test_a_history_that_is_well_breaks_nothing() -> None:
     assert check(history()) == []
-    assert "promises not kept           0" in report(history(), [])
+    assert "promises not kept             0" in report(history(), [])
 
 
 @pytest.mark.parametrize(
@@ -89,6 +109,14 @@ def test_a_history_that_is_well_breaks_nothing() -> None:
         ("the model is called for starts alone", run(model_calls=5)),
         ("nothing is left behind", lambda: history(left=["a lease"])),
         ("a request is one run", lambda: history(runs=[RUN, RUN], counted_output_tokens=18)),
+        ("tenants see nothing of each other", seen(foreign=["GET /v1/runs/run_1: 200"])),
+        ("tenants see nothing of each other", run(tenant="two")),
+        ("an accepted batch is not lost", batch(status="")),
+        ("a batch ends", batch(status="in_progress")),
+        ("each line of a batch is answered once", batch(outputs=["b", "b"])),
+        ("each line of a batch is answered once", batch(errors=[])),
+        ("a batch counts its lines", batch(completed=2)),
+        ("descriptors are given back", lambda: history(gauges=[Gauge("api1", (40, 99), (0, 0), (1, 1))])),
         ("usage is counted once", lambda: history(counted_output_tokens=18)),
     ],
 )
@@ -98,10 +126,25 @@ def test_each_broken_promise_is_found(promise: str, forged: Callable[[], History
     assert promise in report(forged(), found)
 
 
+def test_what_faults_cost_is_measured() -> None:
+    """Of streams that spoke when Valkey went, and of runs that the worker that was killed had begun."""
+    faults = [
+        Broken("kill -9", "valkey", 0.7, 2.0, pid=3),
+        Broken("kill -9", "worker1", 10.0, 1.0, pid=7),
+        Broken("kill -9", "worker2", 12.0, 1.0, pid=8),
+    ]
+    shown = msgspec.structs.replace(RUN, workers=[7, 8], calls=[9.0, 19.5, 20.0], shown_by=[1, 2])
+    silent = msgspec.structs.replace(shown, workers=[8, 9], calls=[15.0], shown_by=[2])
+    made = history(faults=faults, runs=[shown, silent])
+    assert across_restarts(made) == [2.5]
+    assert after_kills(made) == [3.0, 9.5]
+    assert after_kills(made, is_silent=True) == [3.0]
+
+
 def test_a_history_is_kept_as_json_lines(tmp_path: Path) -> None:
     history().write(tmp_path / "h")
     lines = [msgspec.json.decode(line) for line in (tmp_path / "h").read_bytes().splitlines()]
-    assert [line["is"] for line in lines] == ["history", "request", "run"]
+    assert [line["is"] for line in lines] == ["history", "request", "run", "batch", "process"]
     assert lines[1]["texts"] == SEEN.texts
 
 

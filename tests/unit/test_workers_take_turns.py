@@ -42,6 +42,7 @@ Turn = Callable[["Worker", Claim], Coroutine[Any, Any, None]]
 def short_leases(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(keys, "LEASE_MS", LEASE_MS)
     monkeypatch.setattr(keys, "RENEW_S", RENEW_S)
+    monkeypatch.setattr("worker.leases._RENEW_AGAIN_S", 0.02)
 
 
 class Worker:
@@ -57,6 +58,7 @@ class Worker:
         self.cancelled: list[str] = []
         self.asked_to_cancel: list[str] = []
         self.most_at_once = 0
+        self.ending: set[str] = set()
         self.go_on = asyncio.Event()
         self._turn = turn
         self.leases = LeaseWorker(redis, self.store, name, agents, slots, self._execute, self._give_up)
@@ -66,7 +68,12 @@ class Worker:
     @asynccontextmanager
     async def alive(self) -> AsyncIterator[Worker]:
         """It works; leaving the block it dies without a word, and its leases lapse."""
-        parts = (self.subscriber.run(), self.leases.renew(self.asked_to_cancel.append), self.leases.work())
+        parts = (
+            self.subscriber.run(),
+            self.leases.renew(self.asked_to_cancel.append),
+            self.leases.fence(self.ending.__contains__),
+            self.leases.work(),
+        )
         try:
             async with running(*parts):
                 yield self
@@ -266,6 +273,31 @@ async def test_a_run_whose_lease_another_took_is_cancelled_once(
         await eventually(lambda: worker.leases.busy == 0, "the slot is free")
         assert cleaned == worker.cancelled == ["r"]
         assert await redis.get(keys.lease("r")) == b"another"
+
+
+async def test_a_worker_that_is_cut_off_leaves_its_runs_before_their_leases_lapse(
+    store: RunStore, redis: ArqRedis, new_worker: MakeWorker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """But not one whose last event alone is missing: it has no agent any more."""
+    for run_id in ("acts", "ends"):
+        await submit(store, run_id)
+
+    async def unreachable(*_: object, **__: object) -> None:
+        raise RedisConnectionError
+
+    async with new_worker(hold).alive() as worker:
+        await under_way(store, ["acts", "ends"])
+        worker.ending.add("ends")
+        with monkeypatch.context() as cut:
+            cut.setattr(worker.store, "renew", unreachable)
+            cut.setattr(worker.store, "claim", unreachable)
+            await eventually(lambda: worker.cancelled, "the worker leaves a run")
+            assert await redis.pttl(keys.lease("acts")) > 0
+            await eventually(lambda: worker.leases.busy == 1, "its slot is free")
+        worker.go_on.set()
+        assert await all_ended(store, ["acts", "ends"]) == {RunState.COMPLETED}
+        assert worker.cancelled == ["acts"]
+        assert sorted(worker.started) == ["acts", "acts", "ends"]
 
 
 async def test_a_worker_hears_with_its_renewal_what_to_cancel(
