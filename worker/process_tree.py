@@ -9,12 +9,13 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Iterable
+from collections.abc import Iterator
+from contextlib import suppress
 
 import psutil
 
 MARKER_VARIABLE = "BACKLINE_TREE"
-_ROUNDS = 5
+_CHASE_S = 5.0
 _GONE_S = 2.0
 _LOOK_S = 0.005
 
@@ -28,16 +29,23 @@ async def end_tree(pid: int | None, marker: str) -> None:
 
 
 def _end_tree(pid: int | None, marker: str) -> None:
-    for _ in range(_ROUNDS):  # a process may fork while it is being looked for
-        found = (set() if pid is None else _descendants(pid)) | set(_marked(marker))
-        for process in found:
-            try:
+    give_up_at = time.monotonic() + _CHASE_S
+    while time.monotonic() < give_up_at:  # a process may fork while it is being looked for
+        found: set[psutil.Process] = set()
+        for process in _tree(pid, marker):
+            found.add(process)
+            with suppress(psutil.NoSuchProcess):
                 process.kill()
-            except psutil.NoSuchProcess:
-                continue
         if not found:
             return
         _wait_until_gone(found)
+
+
+def _tree(pid: int | None, marker: str) -> Iterator[psutil.Process]:
+    """The processes to end, each as soon as it is found: what forks and exits is gone a moment later."""
+    if pid is not None:
+        yield from _descendants(pid)
+    yield from _marked(marker)
 
 
 def _wait_until_gone(processes: set[psutil.Process]) -> None:
@@ -55,8 +63,8 @@ def _descendants(pid: int) -> set[psutil.Process]:
         return set()
 
 
-def _marked(marker: str) -> Iterable[psutil.Process]:
-    for process in psutil.process_iter():
+def _marked(marker: str) -> Iterator[psutil.Process]:
+    for process in reversed(list(psutil.process_iter())):  # the newest first: they may be gone soonest
         try:
             if process.environ().get(MARKER_VARIABLE) == marker and _is_alive(process):
                 yield process

@@ -16,7 +16,10 @@ import psutil
 import pytest
 from redis.asyncio import Redis
 
+from chaos.clients import Clients
+from chaos.history import Kind
 from chaos.proxy import Trouble
+from chaos.reach import clock_from_now
 from chaos.stand import Part, Stand
 from shared import redis_keys as keys
 from tests.chaos.support import CHAT, Stream, all_whole, counting, lapse, log_of, streams, until
@@ -24,6 +27,7 @@ from tests.chaos.support import CHAT, Stream, all_whole, counting, lapse, log_of
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
 _OUTAGE_S = 2.0
+_LASTING: tuple[Kind, ...] = ("stream", "resumed", "whole", "poll")
 KINDS: tuple[Trouble, ...] = ("stall", "cut")
 
 
@@ -69,24 +73,42 @@ async def test_a_partition_of_10_s_costs_a_pause(stand: Stand) -> None:
     await all_whole(opened, 80)
 
 
-@pytest.mark.parametrize("kind", KINDS)
-async def test_a_worker_that_is_cut_off_ends_its_agents_before_others_begin_them(
-    stand: Stand, kind: Trouble
-) -> None:
+async def test_a_worker_that_is_cut_off_ends_its_agents_before_others_begin_them(stand: Stand) -> None:
     opened = await streams(stand, 2, 120, 100)
     alone = next(worker for worker in stand.workers if _clis(worker.pid))
     other = next(worker for worker in stand.workers if worker is not alone)
     runs = [each.run_id for each in opened]
     async with stand.redis() as redis:
-        with cut_off(kind, alone):
+        with cut_off("stall", alone):
             await until(lambda: not _clis(alone.pid), keys.LEASE_MS / 1000)
             assert {await _attempt(redis, run_id) for run_id in runs} == {b"1"}
             await until(lambda: len(_clis(other.pid)) == len(runs), 30)
             assert not _clis(alone.pid)
     await all_whole(opened, 120)
-    with cut_off(kind, other):  # who was alone takes runs again
+    with cut_off("cut", other):  # who was alone takes runs again
         again = await streams(stand, 1, 5, 10)
         await all_whole(again, 5)
+
+
+async def test_replacing_every_process_under_load_loses_nothing(stand: Stand) -> None:
+    """One after the other is asked to end and started again; nobody waits for a second start."""
+    clients = Clients(stand.urls, random.Random(5), clock_from_now(), "agent", kinds=_LASTING)  # noqa: S311
+    stop = asyncio.Event()
+    async with asyncio.TaskGroup() as group:
+        for _ in range(4):
+            group.create_task(clients.ask_until(stop, 0.2))
+        for part in (*stand.workers, *stand.apis):
+            await until(lambda: any(not seen.ended and seen.run_id for seen in clients.seen), 20)
+            part.send(signal.SIGTERM)
+            assert await part.ended() in {0, -signal.SIGTERM}
+            part.start()
+            await stand.ready(2)
+        stop.set()
+    assert len(clients.seen) > 4
+    for seen in clients.seen:
+        assert (seen.outcome, seen.numbers) == ("completed", list(range(seen.tokens))), seen
+        run_id = seen.run_id or "run_" + seen.response_id.removeprefix("resp_")
+        assert {event["attempt"] for event in await log_of(stand, run_id)} == {1}
 
 
 async def test_what_a_worker_writes_that_slept_through_its_lease_is_refused(stand: Stand) -> None:

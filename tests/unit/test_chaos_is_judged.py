@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
@@ -16,6 +17,8 @@ from chaos.delays import across_restarts, after_kills
 from chaos.history import Broken, Ended, Gathered, Gauge, History, Seen
 from chaos.proxy import FaultProxy
 from chaos.report import report
+from chaos.steady import Sample, Steady, lines_of, slope_mb_per_h
+from shared.loop_delay import LoopDelay
 
 SEEN = Seen(
     marker="chaos-1-00000000",
@@ -139,6 +142,27 @@ def test_what_faults_cost_is_measured() -> None:
     assert across_restarts(made) == [2.5]
     assert after_kills(made) == [3.0, 9.5]
     assert after_kills(made, is_silent=True) == [3.0]
+
+
+def test_growth_is_told_by_the_hour_once_it_is_warm() -> None:
+    """A steep beginning does not count."""
+    grown = [Sample(at, 150_000_000 + at * 1_000, 9) for at in range(2, 400, 2)]
+    samples = [Sample(0, 100_000_000, 9), *grown]
+    assert round(slope_mb_per_h(grown), 3) == 3.6
+    assert slope_mb_per_h(samples[:1]) == 0
+    told = dict(lines_of(Steady(1.0, {"api1": samples}, [0.001] * 99 + [0.5], [2.0], requests=3)))
+    assert told["api1 memory"] == "+3.6 MB/h, 150 MB at the end"
+    assert "p99 500.00 ms" in told["API answers to /health"]
+
+
+async def test_a_loop_that_is_held_up_is_late() -> None:
+    delay = LoopDelay()
+    watching = asyncio.create_task(delay.run())
+    await asyncio.sleep(0.05)
+    time.sleep(0.3)  # noqa: ASYNC251 - it is the loop that is to be held up
+    await asyncio.sleep(0.01)  # now it notices
+    watching.cancel()
+    assert delay.p99_ms > 150
 
 
 def test_a_history_is_kept_as_json_lines(tmp_path: Path) -> None:

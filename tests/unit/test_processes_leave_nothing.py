@@ -263,6 +263,28 @@ async def test_what_a_cli_leaves_behind_by_itself_is_swept(cli: Cli) -> None:
     assert marked(heard.process._marker) == []
 
 
+FLEEING = """
+import os, time
+os.setsid()
+for _ in range(4): os.fork()
+for _ in range(400):
+    time.sleep(0.025)
+    if os.fork(): os._exit(0)
+"""
+
+
+async def test_what_goes_on_forking_is_caught(cli: Cli) -> None:
+    """Sixteen processes, each of which lives for a moment and leaves another."""
+    heard = await cli(f"""
+subprocess.Popen([sys.executable, "-S", "-c", {FLEEING!r}])
+say("ready"); hear()
+""")
+    await heard.said(1)
+    await eventually(lambda: len(marked(heard.process._marker)) > 10, "they have forked")
+    await heard.process.end()
+    assert marked(heard.process._marker) == []
+
+
 @asynccontextmanager
 async def sleeper(**environ: str) -> AsyncIterator[asyncio.subprocess.Process]:
     process = await asyncio.create_subprocess_exec(
