@@ -20,14 +20,14 @@ _HOLDING = ("backline:queue:*", keys.lease("*"), keys.job("*"), keys.retry("*"))
 """What holds a run that is not over."""
 _BESIDE_QUEUES = (":taken", ":paused")
 """Notes about queues that lapse by themselves."""
-_FOREVER = {keys.DATA_MARK}
-"""What alone may have no end while no key is made and no agent left."""
+_FOREVER = {keys.DATA_MARK, keys.KEYS, keys.KEY_HASHES}
+"""What alone may have no end: it does not grow with what is asked."""
 _STAYS = (
     *("run", "runs", "events", "repeat", "tries", "unattended", "dead", "dead-request"),
     *("agents", "usage", "series", "sampler", "first-tokens", "happenings", "data-mark", "turn", "served"),
     *("session", "sessions", "prefix", "transcript", "transcripts", "conversation", "conversations"),
     *("response", "responses", "batch", "batches", "open-batches", "file", "files"),
-    *("keys", "key-hashes", "key-uses", "account", "passed", "queue"),
+    *("stream", "streams", "keys", "key-hashes", "key-uses", "account", "passed", "queue"),
 )
 """Classes of names that tell of what was, and lapse: nothing else may stand there in the end."""
 

@@ -70,6 +70,7 @@ def figures(history: History, violations: Sequence[Violation]) -> list[tuple[str
         ("processes that ended alone", str(len(history.deaths))),
         ("left behind", str(len(history.left))),
         ("descriptors", _gauges(history.gauges, lambda each: each.descriptors, 1, "")),
+        ("… and agents they keep", _gauges(history.gauges, lambda each: each.children, 1, "")),
         ("memory", _gauges(history.gauges, lambda each: each.resident_bytes, 1_000_000, " MB")),
         ("no API ready", f"{history.unready_s:.0f} s"),
         ("accepted", _share(len(accepted), len(seen))),

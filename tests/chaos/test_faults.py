@@ -73,6 +73,7 @@ async def test_a_partition_of_10_s_costs_a_pause(stand: Stand) -> None:
     await all_whole(opened, 80)
 
 
+@pytest.mark.timeout(120)
 async def test_a_worker_that_is_cut_off_ends_its_agents_before_others_begin_them(stand: Stand) -> None:
     opened = await streams(stand, 2, 120, 100)
     alone = next(worker for worker in stand.workers if _clis(worker.pid))
@@ -90,6 +91,7 @@ async def test_a_worker_that_is_cut_off_ends_its_agents_before_others_begin_them
         await all_whole(again, 5)
 
 
+@pytest.mark.timeout(150)
 async def test_replacing_every_process_under_load_loses_nothing(stand: Stand) -> None:
     """One after the other is asked to end and started again; nobody waits for a second start."""
     clients = Clients(stand.urls, random.Random(5), clock_from_now(), "agent", kinds=_LASTING)  # noqa: S311
@@ -97,11 +99,13 @@ async def test_replacing_every_process_under_load_loses_nothing(stand: Stand) ->
     async with asyncio.TaskGroup() as group:
         for _ in range(4):
             group.create_task(clients.ask_until(stop, 0.2))
-        for part in (*stand.workers, *stand.apis):
+        for pair in zip(stand.workers, stand.apis, strict=True):
             await until(lambda: any(not seen.ended and seen.run_id for seen in clients.seen), 20)
-            part.send(signal.SIGTERM)
-            assert await part.ended() in {0, -signal.SIGTERM}
-            part.start()
+            for part in pair:
+                part.send(signal.SIGTERM)
+            for part in pair:
+                assert await part.ended() in {0, -signal.SIGTERM}
+                part.start()
             await stand.ready(2)
         stop.set()
     assert len(clients.seen) > 4

@@ -44,7 +44,7 @@ WRITTEN = {
     "2e82a4726f6c65a9617373697374616e74a570617274739182a474797065a474657874a474657874a45965732ea56d6f"
     "64656ca46f707573a674656e616e74a174aa726571756573745f6964a57265715f31a974696d656f75745f73cb402200"
     "0000000000a6707265666978a170a76f7074696f6e7380",
-    "completed": "96a9636f6d706c65746564a473746f709501020304cb3fe0000000000000a173a16dc0",
+    "completed": "96a9636f6d706c65746564a473746f709501020304cb3fe0000000000000a173a16da0",
     "failed": "93a66661696c656493ab776f726b65725f6c6f7374a5476f6e652ec09501020304cb3fe0000000000000",
     "cancelled": "93a963616e63656c6c6564bd54686520636c69656e742063616e63656c6c6564207468652072756e2e"
     "9501020304cb3fe0000000000000",
@@ -60,7 +60,7 @@ def read_worker(data: bytes) -> WorkerRecord:
 
 READ: list[tuple[str, Callable[[bytes], Any], Any]] = [
     ("request", decode_request, REQUEST),
-    ("completed", decode_event, RunCompleted("stop", USAGE, "s", "m", None)),
+    ("completed", decode_event, RunCompleted("stop", USAGE, "s", "m", "")),
     ("failed", decode_event, RunFailed(RunError(ErrorKind.WORKER_LOST, "Gone."), USAGE)),
     ("cancelled", decode_event, RunCancelled("The client cancelled the run.", USAGE)),
     ("worker", read_worker, WORKER),
