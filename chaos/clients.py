@@ -72,7 +72,7 @@ class Clients:
         seen.ended = self._clock()
         if batch is not None and not batch.outputs and not batch.errors:
             for line in lines:
-                line.outcome = "refused" if seen.outcome == "refused" else "broken"
+                line.outcome, line.code = "refused" if seen.outcome == "refused" else "broken", seen.code
         await prying
         return seen
 

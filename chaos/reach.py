@@ -125,7 +125,8 @@ class Reach:
         if is_retry and may_retry:
             return False
         self.seen.code = str(error.get("code") or answer.status_code)
-        is_refused = may_retry and not answer.headers.get("x-backline-run-id")
+        is_accepted = bool(answer.headers.get("x-backline-run-id"))
+        is_refused = not is_accepted and (may_retry or answer.status_code == 500)
         self.seen.outcome = "refused" if is_refused else "failed"
         if self.seen.code == "run_cancelled":
             self.seen.outcome = "cancelled"

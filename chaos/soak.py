@@ -102,8 +102,8 @@ async def _session(plan: Plan, stand: Stand, cast: Cast, tell: Callable[[str], N
     rng = random.Random(plan.seed)  # noqa: S311 - to be repeated, not to be secret
     began_s, clock, stop = time.monotonic(), clock_from_now(), asyncio.Event()
     history = History(plan.seed, plan.minutes)
-    kinds = PLAIN_KINDS if plan.is_plain else KINDS
-    clients = Clients(stand.urls, random.Random(rng.random()), clock, AGENT, cast.tenants, kinds)  # noqa: S311
+    whose, kinds = ((Tenant(),), PLAIN_KINDS) if plan.is_plain else (cast.tenants, KINDS)
+    clients = Clients(stand.urls, random.Random(rng.random()), clock, AGENT, whose, kinds)  # noqa: S311
     nemesis = Nemesis(stand, random.Random(rng.random()), clock, plan.longest_s)  # noqa: S311
     model = ModelCalls(stand.model_url)
     before = look(stand.parts)

@@ -63,6 +63,8 @@ def chaos(
     keep
         Directory for the processes' logs and data, which are deleted otherwise.
     """
+    if keep is not None and keep.exists():
+        raise CommandError(f"{keep} is there already: name a directory that is not.")
     drawn = random.randrange(1_000_000)  # noqa: S311 - no secret, and short enough to be typed again
     plan = Plan(
         seed=drawn if seed is None else seed,

@@ -8,6 +8,7 @@ import secrets
 import signal
 import socket
 import subprocess
+import time
 from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
@@ -52,6 +53,8 @@ from worker.sessions import Sessions
 from worker.turns import Turns
 
 _STOPPING_S = 5.0
+_MEETING_S = 10.0
+_MEET_AGAIN_S = 0.5
 
 _log = structlog.get_logger(__name__)
 
@@ -191,11 +194,7 @@ class _Worker:
     async def run(self) -> None:
         for number in (signal.SIGTERM, signal.SIGINT):
             asyncio.get_running_loop().add_signal_handler(number, self._stop.set)
-        try:
-            await self._redis.ping()
-        except (RedisError, OSError) as error:
-            where = (self._settings.redis_url or "").rpartition("@")[2]  # before it may stand a password
-            raise WorkerStartError(f"Redis does not answer at {where}: {error}") from error
+        await self._meet_redis()
         try:
             await self._work_until(self._stop)
         finally:
@@ -203,6 +202,22 @@ class _Worker:
                 async with asyncio.timeout(_STOPPING_S):
                     await self._registry.withdraw(self._id)
             await self._redis.aclose()
+
+    async def _meet_redis(self) -> None:
+        """Wait for Redis, which may be about to start as well; raises `WorkerStartError` when it does not."""
+        give_up_at = time.monotonic() + _MEETING_S
+        while True:
+            try:
+                await self._redis.ping()
+                return
+            except (RedisError, OSError) as error:
+                if time.monotonic() > give_up_at:
+                    where = (self._settings.redis_url or "").rpartition("@")[2]  # before: maybe a password
+                    raise WorkerStartError(f"Redis does not answer at {where}: {error}") from error
+                _log.warning("redis_awaited", error=str(error))
+            if self._stop.is_set():
+                return
+            await asyncio.sleep(_MEET_AGAIN_S)
 
     async def _work_until(self, stop: asyncio.Event) -> None:
         self._subscriber.add(
