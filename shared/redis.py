@@ -10,6 +10,8 @@ from redis.backoff import FullJitterBackoff
 from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import TimeoutError as RedisTimeoutError
 
+from shared.redis_connection import plain_spoken
+
 _CONNECT_TIMEOUT_S = 5.0
 _ANSWER_TIMEOUT_S = 5.0
 _TURN_S = 10.0
@@ -35,5 +37,6 @@ def connect(url: str, *, max_connections: int = 64) -> ArqRedis:
         retry_on_error=[RedisConnectionError, RedisTimeoutError],
     )
     client = ArqRedis(pool, job_serializer=msgpack.encode, job_deserializer=msgpack.decode)
+    pool.connection_class = plain_spoken(pool.connection_class)
     client.auto_close_connection_pool = True  # `aclose` leaves a pool that was passed in open (redis-py 5.3)
     return client

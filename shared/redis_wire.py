@@ -39,11 +39,15 @@ class RedisWire(asyncio.Protocol):
             raise RedisConnectionError("The connection was lost while it was opened.")
         wire = cls(writer, on_reply)
         writer.transport.set_protocol(wire)
+        if writer.transport.is_closing():  # of whose end the wire would not hear
+            raise RedisConnectionError("The connection was lost while it was opened.")
         connection._reader = connection._writer = None  # noqa: SLF001 - it must not close what it gave away
         return wire
 
     def send(self, commands: Sequence[Command]) -> None:
         """Send commands in one write; whether those unanswered at the end have been done is not known."""
+        if self._transport.is_closing():  # uvloop raises a bare `RuntimeError`; `lost` says it in a moment
+            return
         self._transport.write(b"".join([hiredis.pack_command(command) for command in commands]))
 
     def hold_replies(self) -> None:

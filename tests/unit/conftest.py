@@ -20,6 +20,7 @@ _LOOPS: dict[str, Callable[[], asyncio.AbstractEventLoop]] = {
 }
 _LOOPS_OF = {
     "test_processes_leave_nothing.py": ("asyncio", "uvloop"),
+    "test_connections_are_made_with_patience.py": ("asyncio", "uvloop"),
     "test_tail_has_no_gap.py": ("uvloop",),
     "test_workers_take_turns.py": ("uvloop",),
 }
