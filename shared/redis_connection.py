@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from functools import cache
 from typing import Any
 
 from redis.asyncio.connection import AbstractConnection
 from redis.exceptions import ConnectionError as RedisConnectionError
 
 
-@cache
 def plain_spoken(kind: type[AbstractConnection]) -> type[AbstractConnection]:
     """`kind`, but sending over a connection that was just lost raises `redis.ConnectionError` alone.
 
