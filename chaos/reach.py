@@ -121,12 +121,11 @@ class Reach:
     async def _is_final(self, answer: httpx.Response, *, is_retry: bool) -> bool:
         """Note an answer that is not 200; whether it is the last word."""
         error = ((await body_of(answer)) or {}).get("error") or {}
-        may_retry = answer.headers.get("x-should-retry") != "false" and answer.status_code in {429, 503}
+        may_retry = answer.headers.get("x-should-retry") != "false" and answer.status_code in {429, 500, 503}
         if is_retry and may_retry:
             return False
         self.seen.code = str(error.get("code") or answer.status_code)
-        is_accepted = bool(answer.headers.get("x-backline-run-id"))
-        is_refused = not is_accepted and (may_retry or answer.status_code == 500)
+        is_refused = may_retry and not answer.headers.get("x-backline-run-id")
         self.seen.outcome = "refused" if is_refused else "failed"
         if self.seen.code == "run_cancelled":
             self.seen.outcome = "cancelled"
