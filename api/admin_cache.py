@@ -21,7 +21,9 @@ class Cleared(msgspec.Struct, frozen=True):
 
 @delete("/v1/admin/cache", status_code=200, tags=["Operations"], opt=ADMIN)
 async def clear_cache(
-    cache: AnswerCache, of: Annotated[str | None, QueryParameter(name="tenant")] = None
+    cache: AnswerCache,
+    of: Annotated[str | None, QueryParameter(name="tenant")] = None,
+    agent: Annotated[str | None, QueryParameter(name="agent")] = None,
 ) -> Cleared:
-    """Forget all cached answers, or those of one tenant."""
-    return Cleared(await cache.clear(of))
+    """Forget all cached answers, or those of one tenant, one agent, or both."""
+    return Cleared(await cache.clear(of, agent))

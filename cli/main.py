@@ -15,6 +15,7 @@ from cyclopts import App, CycloptsError, Parameter
 from cli import service
 from cli.agents import agents
 from cli.batch import app as batch
+from cli.cache import app as cache
 from cli.chat import chat
 from cli.config import config
 from cli.dead import app as dead
@@ -37,7 +38,7 @@ app = App(
     version=version("backline"),
     help_epilogue="Settings also come from BACKLINE_… variables, .env and backline.toml.",
 )
-for each in (agents, batch, chat, config, dead, keys, runs, top, webhooks, *service.COMMANDS):
+for each in (agents, batch, cache, chat, config, dead, keys, runs, top, webhooks, *service.COMMANDS):
     app.command(each)
 app.command("cli.chaos:chaos")  # by name, so that --help is quick
 app.register_install_completion_command(help="Set up completion for this shell, and say what was done.")

@@ -7,6 +7,7 @@ so a changed agent finds nothing. Each tenant has bounds of its own; the least r
 from __future__ import annotations
 
 import hashlib
+import re
 from collections.abc import Iterable, Sequence
 
 import msgspec
@@ -65,26 +66,38 @@ class AnswerCache:
             len(data),
             max(1, int(ttl_s * 1000)),
             *self._bounds,
-            keys.cached(tenant, ""),
+            keys.cached(keys.owner(tenant), ""),
         ]
         await self._scripts("cache_put", _names(tenant, name), args)
         return True
 
-    async def clear(self, tenant: str | None = None) -> int:
-        """Forget all answers, or a tenant's; gives how many there were."""
-        pattern = keys.cached(tenant, "*") if tenant is not None else keys.ANY_CACHED
-        found = [name async for name in self._redis.scan_iter(pattern, count=_SCAN)]
-        indexes = _names(tenant, "")[1:] if tenant is not None else []
-        if tenant is None:
-            indexes = [name async for name in self._redis.scan_iter(keys.ANY_CACHE_INDEX, count=_SCAN)]
-        gone = [*indexes, *found]
-        for at in range(0, len(gone), _SCAN):
-            await self._redis.unlink(*gone[at : at + _SCAN])
-        return len(found)
+    async def clear(self, tenant: str | None = None, agent: str | None = None) -> int:
+        """Forget all answers, or those of a tenant, an agent, or both; gives how many there were.
+
+        In steps of some hundred: Redis serves others in between.
+        """
+        if tenant is not None:
+            return await self._clear(keys.owner(tenant), agent)
+        prefix = keys.cache_used("")
+        found = [name.decode() async for name in self._redis.scan_iter(keys.ANY_CACHE_USED, count=_SCAN)]
+        return sum([await self._clear(name.removeprefix(prefix), agent) for name in set(found)])
+
+    async def _clear(self, owned_by: str, agent: str | None) -> int:
+        indexes = _indexes(owned_by)
+        match = None if agent is None else f"{_literal(agent)}:*"
+        scan = self._redis.zscan_iter(indexes[0], match, count=_SCAN)
+        names = list({name async for name, _ in scan})
+        cleared = 0
+        for at in range(0, len(names), _SCAN):
+            some = names[at : at + _SCAN]
+            cleared += await self._scripts("cache_drop", indexes, [keys.cached(owned_by, ""), *some])
+        return cleared
 
 
 def entry_name(request: RunRequest, version: str) -> str:
     """The name of the answer to a request by this version of its agent; empty when there can be none.
+
+    It begins with the agent's name and a colon, by which an agent's answers are found.
 
     What is in a stored conversation, a session or a project is not in the request, nor are files in
     directories and servers that it names.
@@ -98,7 +111,7 @@ def entry_name(request: RunRequest, version: str) -> str:
         *(request.history, request.prompt, request.sampling, request.timeout_s),
         *(request.tools, request.tool_choice, request.output, options, request.max_tool_calls),
     )
-    return hashlib.sha256(_encoder.encode(asked)).hexdigest()
+    return f"{request.agent}:{hashlib.sha256(_encoder.encode(asked)).hexdigest()}"
 
 
 class Recording:
@@ -149,9 +162,14 @@ class Recording:
 
 
 def _names(tenant: str, name: str) -> list[str]:
-    return [
-        keys.cached(tenant, name),
-        keys.cache_used(keys.owner(tenant)),
-        keys.cache_ends(keys.owner(tenant)),
-        keys.cache_sizes(keys.owner(tenant)),
-    ]
+    owned_by = keys.owner(tenant)
+    return [keys.cached(owned_by, name), *_indexes(owned_by)]
+
+
+def _indexes(owned_by: str) -> list[str]:
+    return [keys.cache_used(owned_by), keys.cache_ends(owned_by), keys.cache_sizes(owned_by)]
+
+
+def _literal(text: str) -> str:
+    """As Redis's patterns mean it letter for letter."""
+    return re.sub(r"([*?\[\]\\])", r"\\\1", text)

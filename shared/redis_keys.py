@@ -43,10 +43,8 @@ KEY_CHANGES = "backline:key-changes"
 """Channel that says which key has changed."""
 KEY_USES_TTL_MS = 400 * 24 * 3_600_000
 
-ANY_CACHED = "backline:cache:*"
-"""Pattern of all cached answers."""
-ANY_CACHE_INDEX = "backline:cache-*"
-"""The same of what is kept about them."""
+ANY_CACHE_USED = "backline:cache-used:*"
+"""Pattern of what says which answers of a tenant are cached."""
 SAMPLER = "backline:sampler"
 """Id of the API process that takes the samples of the dashboard's plots, for a few samples' time."""
 FIRST_TOKENS = "backline:first-tokens"
@@ -292,9 +290,9 @@ def breaker(name: str) -> str:
     return f"backline:breaker:{encoded(name)}"
 
 
-def cached(tenant: str, name: str) -> str:
-    """A cached answer (`shared.answer_cache`)."""
-    return f"backline:cache:{owner(tenant)}:{name}"
+def cached(owned_by: str, name: str) -> str:
+    """A cached answer of the tenant that `owner` gives so (`shared.answer_cache`)."""
+    return f"backline:cache:{owned_by}:{name}"
 
 
 def cache_used(owned_by: str) -> str:

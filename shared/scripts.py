@@ -25,6 +25,7 @@ _NAMES = (
     "begin",
     "breaker",
     "bury",
+    "cache_drop",
     "cache_get",
     "cache_put",
     "claim",

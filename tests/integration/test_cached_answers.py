@@ -15,7 +15,8 @@ from openai.types.chat import ChatCompletion
 from scripted_model import Script, call, cut, script, text, tokens, use_tool
 from tests.support.asking import ask, stream, text_of, texts, user
 from tests.support.model import Model
-from tests.support.stack import Stack, running_stack
+from tests.support.processes import BACKLINE
+from tests.support.stack import Stack, clean_environ, running_stack
 
 ONE, TWO, ADMIN = "key-of-tenant-one", "key-of-tenant-two", "key-of-an-admin"
 CACHING = "key-that-caches"
@@ -243,3 +244,23 @@ async def test_an_admin_forgets_answers(kept: Stack, marker: str) -> None:
         cleared = await http.delete("/v1/admin/cache", headers=admin)
         assert cleared.json()["cleared"] >= 1
         assert (await cached(client, marker, script(text("a"))))[1] == "miss"
+
+
+async def test_the_command_forgets_an_agents_answers(kept: Stack, marker: str) -> None:
+    async with sdk(kept) as client:
+        await cached(client, marker, script(text("a")))
+        assert await told(kept, "--agent", "other") == "Cleared 0.\n"
+        assert (await cached(client, marker, script(text("a"))))[1] == "hit"
+        assert await told(kept, "--agent", "agent") != "Cleared 0.\n"
+        assert (await cached(client, marker, script(text("a"))))[1] == "miss"
+
+
+async def told(stack: Stack, *arguments: str) -> str:
+    """What `backline cache clear` says."""
+    environ = clean_environ(stack.root) | {"BACKLINE_API_KEY": ADMIN}
+    argv = [str(BACKLINE), "cache", "clear", *arguments, "--url", stack.url]
+    process = await asyncio.create_subprocess_exec(
+        *argv, env=environ, cwd=stack.root, stdout=asyncio.subprocess.PIPE
+    )
+    said, _ = await asyncio.wait_for(process.communicate(), 30)
+    return said.decode()

@@ -9,6 +9,7 @@ import pytest
 from arq.connections import ArqRedis
 from msgspec.structs import replace
 
+from shared import answer_cache
 from shared.answer_cache import AnswerCache, Recording, entry_name
 from shared.registry import Registry, WorkerRecord
 from shared.runs import (
@@ -64,6 +65,31 @@ async def test_one_tenants_answers_push_out_no_others(redis: ArqRedis) -> None:
     assert await cache.clear("t") == 1
     assert await held(cache, "a", tenant="u") == ["a"]
     assert await cache.clear() == 1
+    assert await redis.keys("backline:cache*") == []
+
+
+async def test_answers_are_forgotten_by_agent_and_the_sums_stay_right(redis: ArqRedis) -> None:
+    cache = AnswerCache(redis, Settings(cache_entries=2))
+    for tenant in ("t", "u"):
+        for name in ("a:1", "ab:1"):
+            await cache.put(tenant, name, answer(name), ttl_s=60)
+    assert await cache.clear("t", "a") == 1
+    assert await cache.clear("t", "*") == await cache.clear("t", "a") == await cache.clear("v") == 0
+    assert await held(cache, "a:1", "ab:1") == ["ab:1"]
+    await cache.put("t", "a:2", answer("a"), ttl_s=60)
+    assert await held(cache, "a:2", "ab:1") == ["a:2", "ab:1"], "there is room again"
+    assert await cache.clear(agent="ab") == 2
+    assert await held(cache, "a:1", "ab:1", tenant="u") == ["a:1"]
+    assert await cache.clear() == 2
+    assert await redis.keys("backline:cache*") == []
+
+
+async def test_many_answers_are_forgotten_in_steps(redis: ArqRedis, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(answer_cache, "_SCAN", 3)
+    cache = AnswerCache(redis, Settings())
+    for number in range(10):
+        await cache.put("t", f"a:{number}", answer("x"), ttl_s=60)
+    assert await cache.clear(agent="a") == 10
     assert await redis.keys("backline:cache*") == []
 
 
