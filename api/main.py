@@ -9,8 +9,9 @@ from types import FrameType
 import uvicorn
 
 from api.app import create_app
+from api.crowds import Crowds, most_of
 from api.exposure import OpenToAllError, require_keys
-from api.front import fronted
+from api.front import fronted, turned_away
 from api.health import Drain
 from api.patience import patient_for
 from shared.key_import import KeyImportError
@@ -43,7 +44,7 @@ def serve(settings: Settings) -> None:
         host=settings.host,
         port=settings.port,
         loop="uvloop",
-        http=patient_for(settings.receive_timeout_s),
+        http=patient_for(settings.receive_timeout_s, Crowds(most_of(settings), turned_away(settings))),
         lifespan="on",
         log_config=None,
         access_log=False,

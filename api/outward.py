@@ -14,7 +14,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import httpx
 
-from api.addresses import is_allowed
+from shared.addresses import is_allowed
 
 _CONNECT_S = 3.0
 _HEADERS = {"accept": "*/*", "accept-encoding": "identity", "connection": "close", "user-agent": "backline"}

@@ -1,4 +1,6 @@
-"""How long a client may take to say what it wants: uvicorn itself waits for ever.
+"""How long a client may take to say what it wants, and how many are heard at a time of one address.
+
+uvicorn itself waits for ever, and for everybody.
 
 A head has `receive_timeout_s` to come, and so has a body, with a second more for each KiB that has come.
 While the server itself does not read, the client's time stands still.
@@ -7,25 +9,33 @@ While the server itself does not read, the client's time stands still.
 from __future__ import annotations
 
 import asyncio
-from typing import Any
+from typing import Any, cast
 
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
+from api.crowds import Crowds
+
 _BYTES_PER_S = 1024
 _MOST_HEAD = 64 * 1024
+_TURNED_AWAY_S = 2.0
 
 
-def patient_for(receive_timeout_s: float) -> type[HttpToolsProtocol]:
-    """The protocol for uvicorn: it hangs up on slow heads and bodies, and refuses a long head."""
+def patient_for(receive_timeout_s: float, among: Crowds | None = None) -> type[HttpToolsProtocol]:
+    """The protocol for uvicorn: it hangs up on slow heads and bodies, and refuses a long head.
+
+    `among` counts the connections of all addresses; those that are too many are turned away.
+    """
 
     class Patient(_Patient):
         timeout_s = receive_timeout_s
+        crowds = among or Crowds(None)
 
     return Patient
 
 
 class _Patient(HttpToolsProtocol):
     timeout_s: float
+    crowds: Crowds
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
@@ -36,9 +46,13 @@ class _Patient(HttpToolsProtocol):
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(transport)
+        self._crowd = self.crowds.enter(self.client[0] if self.client else "")
+        if self.crowds.is_beyond(self._crowd):
+            self._turn_away()
         self._expect()
 
     def connection_lost(self, exc: Exception | None) -> None:
+        self.crowds.leave(self._crowd)
         self._forget()
         super().connection_lost(exc)
 
@@ -72,6 +86,13 @@ class _Patient(HttpToolsProtocol):
         self._forget()
         self._is_in_head, self._head_bytes = True, 0  # of the next request
         super().on_message_complete()
+
+    def _turn_away(self) -> None:
+        """Say why, if it asks soon; and not even that when too many are to be told."""
+        self.app = cast("Any", self.crowds.refusing)
+        self.timeout_s = min(self.timeout_s, _TURNED_AWAY_S)
+        if self.crowds.is_beyond(self._crowd, times=2):
+            self.transport.abort()
 
     def _expect(self) -> None:
         self._forget()

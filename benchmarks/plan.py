@@ -28,6 +28,8 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
     batch_requests: int
     batch_rate_lines: int
     batch_rounds: int
+    key_requests: int
+    keys: int
     limit_s: float
     """Beyond it the run stops and reports what it has."""
 
@@ -49,6 +51,8 @@ FULL = Plan(
     batch_requests=12,
     batch_rate_lines=24,
     batch_rounds=2,
+    key_requests=1_000,
+    keys=10_000,
     limit_s=900.0,
 )
 """Some eleven minutes on two quiet cores."""
@@ -70,6 +74,8 @@ QUICK = Plan(
     batch_requests=6,
     batch_rate_lines=12,
     batch_rounds=1,
+    key_requests=200,
+    keys=10_000,
     limit_s=240.0,
 )
 """Some two minutes on two quiet cores; too few for a p99 to mean much."""

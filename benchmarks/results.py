@@ -136,6 +136,20 @@ class BatchRate(msgspec.Struct, frozen=True):
     batch_per_s: float
 
 
+class KeyCost(msgspec.Struct, frozen=True):
+    """Time in ms of an answer from the cache: without keys, and with a key that has every limit."""
+
+    keys: int
+    """How many there are where there are many."""
+    without_ms: Spread
+    one_ms: Spread
+    """The only key there is."""
+    many_ms: Spread
+    """One of many, asked with again and again."""
+    others_ms: Spread
+    """Another of them each time, so that the API has not met it lately."""
+
+
 class Peak(msgspec.Struct, frozen=True):
     """The most memory our processes had resident in the whole run, in bytes."""
 
@@ -177,4 +191,5 @@ class Results(msgspec.Struct, frozen=True, kw_only=True):
     seeding: list[Seeding] = []
     beside_batch: BesideBatch | None = None
     batch_rate: BatchRate | None = None
+    key_cost: KeyCost | None = None
     peak: Peak = Peak()

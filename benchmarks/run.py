@@ -8,14 +8,14 @@ from collections.abc import Callable, Collection, Sequence
 
 import msgspec
 
-from benchmarks import batches, first_token, sessions, streams, throughput
+from benchmarks import batches, first_token, keys, sessions, streams, throughput
 from benchmarks.noise import Noise
 from benchmarks.plan import Plan
 from benchmarks.results import Host, Results
 from benchmarks.stack import Stack, running_stack
 from shared.settings import Settings
 
-PARTS = ("first-token", "streams", "throughput", "sessions", "batches")
+PARTS = ("first-token", "streams", "throughput", "sessions", "batches", "keys")
 """What can be measured by itself; `streams` gives delay and CPU, peak memory is of all that ran."""
 _WARM = 2
 
@@ -66,9 +66,12 @@ class Run:
                     await self._measure_throughput(stack)
             case "sessions":
                 await self._measure_sessions()
-            case _:
+            case "batches":
                 async with running_stack(slots=Settings().slots) as stack:
                     await self._measure_batches(stack)
+            case _:
+                cost = await keys.measure(plan.key_requests, keys=plan.keys)
+                self.results = msgspec.structs.replace(self.results, key_cost=cost)
 
     async def _measure_streams(self, stack: Stack, counts: Sequence[int]) -> None:
         for count in counts:

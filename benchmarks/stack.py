@@ -10,6 +10,7 @@ from collections.abc import AsyncIterator, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from typing import Literal
 
 import msgspec
 import psutil
@@ -52,7 +53,9 @@ class Stack(msgspec.Struct, frozen=True, kw_only=True):
 
 
 @asynccontextmanager
-async def running_stack(*, slots: int, warm: int = 0, max_live: int = 0) -> AsyncIterator[Stack]:
+async def running_stack(
+    *, slots: int, warm: int = 0, max_live: int = 0, auth: Literal["auto", "on", "off"] = "auto"
+) -> AsyncIterator[Stack]:
     """Start the scripted model, Redis, one API and one worker with `slots`; all are gone afterwards.
 
     The worker keeps no process, spare or live, unless it is told how many. Raises `BenchmarkError` when
@@ -75,6 +78,7 @@ async def running_stack(*, slots: int, warm: int = 0, max_live: int = 0) -> Asyn
             slots=slots,
             warm=warm,
             max_live=max_live,
+            auth=auth,
             drain_timeout_s=1.0,
         )
         env = {**environ, **to_environment(settings)}
@@ -93,6 +97,17 @@ async def running_stack(*, slots: int, warm: int = 0, max_live: int = 0) -> Asyn
             api=psutil.Process(api.pid),
             worker=psutil.Process(worker.pid),
         )
+
+
+@asynccontextmanager
+async def another_api(stack: Stack, *, auth: Literal["on", "off"]) -> AsyncIterator[int]:
+    """One more API on the same Redis; gives its port. Raises `BenchmarkError` when it does not start."""
+    settings = msgspec.structs.replace(stack.settings, port=_free_port(), auth=auth)
+    env = {**stack.environ, **to_environment(settings)}
+    with lifeline() as line:
+        async with child(_launch(line, "cli.main api", stack.directory, env)) as api:
+            await _ready(f"http://{settings.host}:{settings.port}/ready", (api,))
+            yield settings.port
 
 
 def _make_agent(directory: Path) -> Agent:

@@ -15,12 +15,15 @@ import msgspec
 from msgspec import Meta
 
 from shared.agents import Agent
-from shared.settings import PERMISSION_MODES, AgentFiles, ClientRight, Settings
+from shared.hosts import Listed, is_within
+from shared.settings import PERMISSION_MODES, AgentFiles, AgentNetwork, ClientRight, Settings
 
 OWN_FILE = Path(".claude", "backline.toml")
 _MOST_BYTES = 64 * 1024
 _FILES = ("read-only", "scratch", "read-write")
 """What an agent may do to its directory, from the least to the most."""
+_NETWORKS = ("none", "listed", "host")
+"""What an agent may reach, likewise."""
 
 
 class PolicyError(ValueError):
@@ -34,6 +37,9 @@ class Policy(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     permission_mode: Literal["dontAsk", "default", "acceptEdits", "plan", "bypassPermissions"] | None = None
     may: tuple[ClientRight, ...] | None = None
     agent_files: AgentFiles | None = None
+    agent_network: AgentNetwork | None = None
+    agent_hosts: tuple[Listed, ...] | None = None
+    agent_private_hosts: tuple[Listed, ...] | None = None
     warm: Annotated[int, Meta(ge=0, le=64)] | None = None
     on_worker_loss: Literal["resume", "fail", "rerun"] | None = None
 
@@ -93,11 +99,18 @@ def _check_narrows(path: Path, own: Policy, allowed: Settings) -> None:
         )
 
 
+def _is_wider(own: tuple[str, ...] | None, allowed: tuple[str, ...]) -> bool:
+    return own is not None and not all(is_within(entry, allowed) for entry in own)
+
+
 def _with(settings: Settings, policy: Policy) -> Settings:
     given = {
         "permission_mode": policy.permission_mode,
         "client_may": policy.may,
         "agent_files": policy.agent_files,
+        "agent_network": policy.agent_network,
+        "agent_hosts": policy.agent_hosts,
+        "agent_private_hosts": policy.agent_private_hosts,
         "warm": policy.warm,
         "on_worker_loss": policy.on_worker_loss,
     }

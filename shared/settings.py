@@ -11,12 +11,14 @@ from msgspec import Meta, field
 from platformdirs import user_data_path
 
 from shared.fallbacks import Fallback
+from shared.hosts import Listed
 
 Port = Annotated[int, Meta(ge=1, le=65535)]
 Seconds = Annotated[float, Meta(gt=0)]
 Count = Annotated[int, Meta(ge=1)]
 ClientRight = Literal["mcp_config", "permissions", "priority"]
 AgentFiles = Literal["read-write", "read-only", "scratch"]
+AgentNetwork = Literal["host", "listed", "none"]
 PERMISSION_MODES = ("plan", "dontAsk", "default", "acceptEdits", "bypassPermissions")
 """From the strictest to the freest."""
 
@@ -57,8 +59,14 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     """Files and directories that every agent may read in its sandbox, beside the system's."""
     agent_files: AgentFiles = "read-write"
     """What an agent in a sandbox may do to its directory; `scratch`: a copy, for each process."""
-    agent_network: Literal["host", "none"] = "host"
-    """What an agent in a sandbox reaches; `none`: the model, by the credential proxy, and nothing else."""
+    agent_network: AgentNetwork = "host"
+    """What an agent in a sandbox reaches beside the model: all its host does, `agent_hosts`, or nothing."""
+    agent_hosts: tuple[Listed, ...] = ()
+    """What `listed` allows: `pypi.org`, `*.example.com`, `git.example.com:8443`; no port: 80 and 443."""
+    agent_private_hosts: tuple[Listed, ...] = ()
+    """Those of `agent_hosts` that may be on loopback or in private networks."""
+    agent_transfer_bytes: Count = 1024 * 1024 * 1024
+    """What one process may send to `agent_hosts` and receive from them, together."""
     allow_root: bool = False
     """Whether the worker may run as root without a sandbox."""
     credential_proxy: Literal["auto", "on", "off"] = "auto"
@@ -173,6 +181,8 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     """Webhook endpoints a tenant may have."""
     receive_timeout_s: Seconds = 30.0
     """A client may take this long to send a request's head, and its body; for that a second more per KiB."""
+    connections_per_address: Annotated[int, Meta(ge=0)] | None = None
+    """Open connections of one client address to one API; unset: half of its descriptors; 0: any number."""
     drain_timeout_s: Seconds = 30.0
     """How long a stopping process lets its runs or streams finish."""
 

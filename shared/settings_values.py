@@ -21,6 +21,9 @@ _PLAIN: dict[type[inspect.Type], str] = {inspect.CustomType: "a path", inspect.B
 _SECRET = frozenset({"api_keys", "fallbacks", "webhook_url", "webhook_secret"})
 """Settings that are, or hold, what only the operator may see."""
 
+_EXPLAINED = frozenset({"fallbacks", "agent_hosts", "agent_private_hosts"})
+"""Settings whose entries have a form of their own, and no secret in what is said of it."""
+
 
 class Refused(ValueError):  # noqa: N818 - caught next door and told as a SettingsError
     """A value that does not fit: `given` as it may be shown, `expected` in words."""
@@ -44,7 +47,7 @@ def to_value(field: str, raw: object, kind: object, *, from_text: bool, cwd: Pat
                 raw = _tables(raw) if isinstance(shape.item_type, inspect.StructType) else _split(raw)
         value: object = msgspec.convert(raw, kind, strict=not from_text, dec_hook=_path_in(cwd))
     except (msgspec.ValidationError, msgspec.DecodeError) as error:
-        why = f" ({error})" if field == "fallbacks" else ""
+        why = f" ({error})" if field in _EXPLAINED else ""
         raise Refused(_shown(field, raw), _words(shape) + why) from error
     numbers = value if isinstance(value, tuple) else (value,)
     if any(isinstance(number, float) and not math.isfinite(number) for number in numbers):

@@ -38,6 +38,7 @@ from worker.claude.home import Homes
 from worker.claude.launch import CREDENTIALS, CliNotFoundError, Launcher, find_cli, version_of
 from worker.claude.live import LiveProcess
 from worker.claude.process import CliNotStartedError
+from worker.egress.egress import Egress
 from worker.execute import Executor
 from worker.fallback.parts import FallbackParts
 from worker.gate.gate import Gate
@@ -86,11 +87,14 @@ def serve(settings: Settings, environ: Mapping[str, str]) -> None:
     box = _sandbox(settings, agents, environ)
     try:
         upstream = find_upstream(settings, environ)
-        policies = Policies(settings, {agent.name: agent for agent in agents}, is_boxed=box is not None)
+        policies = Policies(
+            settings,
+            {agent.name: agent for agent in agents},
+            is_boxed=box is not None,
+            has_gate=upstream is not None,
+        )
     except (GateError, PolicyError) as error:
         raise WorkerStartError(str(error)) from error
-    if upstream is None and settings.agent_network == "none":
-        raise WorkerStartError("With agent_network none the model is reached by the credential proxy alone.")
     uvloop.run(_run(settings, agents, cli, version, environ, box, policies))
 
 
@@ -135,7 +139,9 @@ class _Worker:
         sessions = Sessions(self._redis, settings, self._id)
         self._pool = Pool(settings, by_name, cli, self._spare, sessions.forget, policies.of)
         upstream = find_upstream(settings, environ)
-        self._gate = Gate(upstream, settings, environ) if upstream is not None else None
+        has_door = box is not None
+        self._gate = Gate(upstream, settings, environ, has_door=has_door) if upstream is not None else None
+        self._egress = Egress(policies.of)
         seen = without_credentials(environ) if upstream is not None else environ
         homes = Homes(settings.data_dir, login)
         homes.sweep()
@@ -147,6 +153,7 @@ class _Worker:
             box,
             self._gate,
             policies.of,
+            self._egress,
         )
         self._by_name = by_name
         turns = Turns(settings, by_name, self._processes, self._pool, sessions)
@@ -250,6 +257,7 @@ class _Worker:
             await end_tasks(tasks)
         if self._fallbacks is not None:
             await self._fallbacks.services.aclose()
+        self._egress.close()
         if self._box is not None:
             self._box.close()
 
@@ -345,11 +353,13 @@ def _sandbox(settings: Settings, agents: tuple[Agent, ...], environ: Mapping[str
     except SandboxError as error:
         raise WorkerStartError(str(error)) from error
     if box is not None:
+        if settings.agent_network == "listed" and (said := box.probe(is_listed=True)):
+            raise WorkerStartError(f"agent_network listed does not work in this host's sandbox: {said}")
         _log.info(
             "sandbox_on", kind="bubblewrap", agent_files=settings.agent_files, network=settings.agent_network
         )
         return box
-    if settings.agent_network == "none":
+    if settings.agent_network != "host":
         raise WorkerStartError(f"Only a sandbox can keep agents off the network, and there is none: {why}")
     if settings.agent_files != "read-write":
         said = f"Only a sandbox can make agent_files {settings.agent_files}, and there is none: {why}"

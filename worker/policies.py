@@ -23,13 +23,17 @@ class Policies:
     """The settings that hold for each agent. A file that turns bad is told in the log, and changes nothing.
 
     Raises `PolicyError` when a file is bad from the start. Without a sandbox (`is_boxed`) no agent's
-    directory can be kept from it.
+    directory can be kept from it, nor can it be kept off a network; without a credential proxy (`has_gate`)
+    it needs one.
     """
 
-    def __init__(self, settings: Settings, agents: Mapping[str, Agent], *, is_boxed: bool) -> None:
+    def __init__(
+        self, settings: Settings, agents: Mapping[str, Agent], *, is_boxed: bool, has_gate: bool = True
+    ) -> None:
         self._settings = settings
         self._agents = agents
         self._is_boxed = is_boxed
+        self._has_gate = has_gate
         self._looked_at = dict.fromkeys(agents, time.monotonic())
         self._seen = {name: self._look(agent) for name, agent in agents.items()}
         self._applied = {name: self._apply(agent) for name, agent in agents.items()}
@@ -64,6 +68,13 @@ class Policies:
         if applied.settings.agent_files != "read-write" and not self._is_boxed:
             said = f"Only a sandbox can make agent_files {applied.settings.agent_files}, and there is none"
             raise PolicyError(f"{said} (agent {agent.name}).")
+        network = applied.settings.agent_network
+        if network != "host" and not self._is_boxed:
+            said = f"Only a sandbox can keep an agent off the network (agent_network {network})"
+            raise PolicyError(f"{said}, and there is none (agent {agent.name}).")
+        if network == "none" and not self._has_gate:
+            said = "With agent_network none the model is reached by the credential proxy alone"
+            raise PolicyError(f"{said}, and there is none (agent {agent.name}).")
         return applied
 
     def _look(self, agent: Agent) -> Seen:

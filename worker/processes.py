@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import shutil
 from collections.abc import Callable, Sequence
+from contextlib import ExitStack
 from functools import partial
 from pathlib import Path
 
@@ -28,6 +29,7 @@ from worker.claude.transcript import (
     split_history,
     transcript_of,
 )
+from worker.egress.egress import Egress
 from worker.gate.gate import Gate
 from worker.pool import Owner, Pool
 from worker.recovery import Lost
@@ -74,8 +76,10 @@ class Processes:
         box: Bubblewrap | None = None,
         gate: Gate | None = None,
         settings_of: Callable[[str], Settings] | None = None,
+        egress: Egress | None = None,
     ) -> None:
         self._launcher = launcher
+        self._egress = egress
         self._gate = gate
         self._settings_of = settings_of
         self._box = box
@@ -207,25 +211,29 @@ class Processes:
         return process
 
     async def _begin(self, plan: Launch, owner: Owner) -> LiveProcess:
-        """Start what was planned, with a pass to the model that ends when it does."""
-        if self._gate is None:
-            return await LiveProcess.start(await self._enclosed(plan, owner))
-        issued = self._gate.issue()
-        try:
-            plan = await self._enclosed(self._gate.open_for(plan, issued), owner)
-            process = await LiveProcess.start(plan)
-        except BaseException:
-            self._gate.revoke(issued)
-            raise
-        process.on_end = partial(self._gate.revoke, issued)
+        """Start what was planned, with a pass to the model and a way out that end when it does."""
+        with ExitStack() as opened:
+            settings = self._settings_of(owner.agent) if self._settings_of is not None else None
+            is_apart = settings is not None and settings.agent_network != "host"
+            if self._gate is not None:
+                issued = self._gate.issue()
+                opened.callback(self._gate.revoke, issued)
+                plan = self._gate.open_for(plan, issued, by_door=is_apart)
+            way = self._egress.way(owner.agent) if self._egress is not None else None
+            if way is not None:
+                opened.callback(way.close)
+                plan = way.open_for(plan)
+            process = await LiveProcess.start(await self._enclosed(plan, owner, settings))
+            if way is not None:
+                way.begin()
+            process.on_end = opened.pop_all().close
         return process
 
-    async def _enclosed(self, plan: Launch, owner: Owner) -> Launch:
+    async def _enclosed(self, plan: Launch, owner: Owner, settings: Settings | None) -> Launch:
         if self._box is None:
             return plan
         login = self._homes.login_file
-        files = self._settings_of(owner.agent).agent_files if self._settings_of is not None else None
-        enclose = partial(self._box.enclose, is_project=bool(owner.project), agent_files=files)
+        enclose = partial(self._box.enclose, is_project=bool(owner.project), settings=settings)
         try:
             return await asyncio.to_thread(enclose, plan, login)
         except SandboxError as error:

@@ -5,7 +5,10 @@ from __future__ import annotations
 import json
 import shlex
 from collections.abc import Iterator
+from functools import partial
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from threading import Thread
 from typing import Any
 from uuid import uuid4
 
@@ -255,6 +258,104 @@ async def test_an_agent_without_a_network_has_the_model_and_nothing_else(
         told = await shown(apart, model, marker, *knocks(apart), *knocks(boxed))
         assert "reached-" not in told
         assert {word for word in told.split("\\n") if word.startswith("device-")} == {"device-lo"}
+
+
+@pytest.fixture
+def inside(tmp_path: Path) -> Iterator[tuple[int, int]]:
+    """Two ports of this host's where something answers."""
+    (tmp_path / "word.txt").write_text("word-from-a-host\n")
+
+    class Quiet(SimpleHTTPRequestHandler):
+        def log_message(self, *_: object) -> None:
+            pass
+
+    servers = [
+        ThreadingHTTPServer(("127.0.0.1", 0), partial(Quiet, directory=str(tmp_path))) for _ in range(2)
+    ]
+    threads = [Thread(target=server.serve_forever) for server in servers]
+    for thread in threads:
+        thread.start()
+    yield servers[0].server_port, servers[1].server_port
+    for server, thread in zip(servers, threads, strict=True):
+        server.shutdown()
+        server.server_close()
+        thread.join()
+
+
+PYTHON = "/usr/bin/python3 -c"
+
+
+@pytest.mark.timeout(120)
+async def test_an_agent_with_a_list_of_hosts_reaches_those_and_nothing_else(
+    boxed: Stack, model: Model, marker: str, inside: tuple[int, int]
+) -> None:
+    """A host inside stands for one outside: what makes it allowed is the operator's word for it."""
+    port, other = inside
+    settings: dict[str, Any] = {"sandbox": "bubblewrap", "credential_proxy": "on", "agent_network": "listed"}
+    settings |= {
+        "agent_hosts": f"localhost:{port},localhost:{boxed.port},*.example.com",
+        "agent_private_hosts": f"localhost:{port}",
+    }
+    curl = "curl -s --max-time 20 --noproxy ''"
+    with running_stack(model, warm=1, slots=2, **settings) as apart:
+        told = await shown(
+            apart,
+            model,
+            marker,
+            f"echo A $({curl} http://localhost:{port}/word.txt)",
+            f"echo B $({curl} --proxytunnel http://localhost:{port}/word.txt)",
+            f"echo C $({curl} http://localhost:{other}/word.txt)",
+            f"echo D $({curl} http://localhost:{boxed.port}/health)",
+            f"echo E $({curl} http://127.0.0.1:{port}/word.txt http://[::1]:{port}/word.txt)",
+            f"echo F $({curl} http://169.254.169.254/latest/meta-data/ http://2130706433:{port}/word.txt)",
+            f"echo G $({curl} --noproxy '*' http://localhost:{port}/word.txt; echo $?)",
+            "echo H $(curl -s https://no-such-name.example.com/; echo $?)",
+            f"{PYTHON} \"import urllib.request as u; u.urlopen('http://evil.test/')\" | tail -1",
+            f"{PYTHON} \"import socket; socket.create_connection(('1.1.1.1', 443), 5)\" | tail -1",
+            f"{PYTHON} \"import socket; socket.getaddrinfo('example.com', 443)\" | tail -1",
+            *knocks(apart),
+            *knocks(boxed),
+        )
+        refusals = [
+            line for line in apart.workers[0].log.read_text().splitlines() if "egress_refused" in line
+        ]
+    assert told.count("word-from-a-host") == 2, told
+    assert "A word-from-a-host" in told
+    assert "B word-from-a-host" in told
+    assert f"C Backline: localhost:{other} is refused: it is not among agent_hosts." in told
+    assert f"D Backline: localhost:{boxed.port} is refused: it has an address that is not public." in told
+    assert f"E Backline: 127.0.0.1:{port} is refused" in told
+    assert "F Backline: 169.254.169.254:80 is refused" in told
+    assert "G 7" in told, "without the proxy there is nobody"
+    assert "H 56" in told, "a name that is allowed and leads nowhere"
+    assert "HTTP Error 403" in told
+    assert "Network is unreachable" in told
+    assert "name resolution" in told
+    assert "reached-" not in told
+    assert {word for word in told.split("\\n") if word.startswith("device-")} == {"device-lo"}
+    assert any("169.254.169.254" in line for line in refusals), "the operator can see it"
+
+
+@pytest.mark.timeout(120)
+async def test_an_agents_own_file_narrows_what_it_reaches(
+    model: Model, marker: str, inside: tuple[int, int]
+) -> None:
+    first, second = (f"localhost:{port}" for port in inside)
+    settings: dict[str, Any] = {"sandbox": "bubblewrap", "credential_proxy": "on", "agent_network": "listed"}
+    settings |= {"agent_hosts": f"{first},{second}", "agent_private_hosts": f"{first},{second}"}
+    with running_stack(model, workers=0, **settings) as apart:
+        own = apart.root / "agents/agent/.claude/backline.toml"
+        own.write_text(f'agent_hosts = ["{first}"]\n')
+        apart.start_worker()
+        apart.wait_ready()
+        told = await shown(
+            apart,
+            model,
+            marker,
+            *(f"echo A $(curl -s --noproxy '' http://{each}/word.txt)" for each in (first, second)),
+        )
+    assert told.count("A word-from-a-host") == 1, told
+    assert f"A Backline: {second} is refused" in told
 
 
 SPELLINGS = (

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
 import socket
 import subprocess
 from collections.abc import Iterator
@@ -72,10 +73,14 @@ async def test_a_key_opens_the_sdks_and_a_wrong_one_does_not(new_stack: NewStack
     assert used["output"] > 0
 
 
+ROUNDS = int(os.environ.get("TEST_LIMIT_ROUNDS", "4"))
+
+
+@pytest.mark.timeout(60 + 5 * ROUNDS)
 async def test_over_two_replicas_exactly_as_many_pass_as_may(new_stack: NewStack) -> None:
     stack = new_stack(workers=0, stream_hold_s=0.2)
     with second_api(stack, stream_hold_s=0.2) as urls:
-        for _ in range(4):
+        for _ in range(ROUNDS):
             _, secret = new_key(stack, "--limit", "requests_per_minute=20")
             redis = connect(stack.redis_url)
             await announce(redis)  # as if there were a worker: what is accepted waits

@@ -46,6 +46,10 @@ def test_without_files_the_settings_hold(agent: Agent) -> None:
         ('permission_mode = "plan"', "permission_mode", "plan"),
         ("may = []", "client_may", ()),
         ('agent_files = "scratch"', "agent_files", "scratch"),
+        ('agent_network = "none"', "agent_network", "none"),
+        ('agent_network = "listed"', "agent_network", "listed"),
+        ('agent_hosts = ["a.test"]', "agent_hosts", ("a.test",)),
+        ("agent_private_hosts = []", "agent_private_hosts", ()),
         ("warm = 0", "warm", 0),
         ('on_worker_loss = "fail"', "on_worker_loss", "fail"),
     ],
@@ -59,23 +63,32 @@ WIDER = [
     ('permission_mode = "acceptEdits"', "permission_mode", "acceptEdits"),
     ('may = ["permissions"]', "client_may", ("permissions",)),
     ('agent_files = "read-write"', "agent_files", "read-write"),
+    ('agent_network = "host"', "agent_network", "host"),
+    ('agent_hosts = ["a.test", "b.test"]', "agent_hosts", ("a.test", "b.test")),
+    ('agent_private_hosts = ["a.test:22"]', "agent_private_hosts", ("a.test:22",)),
     ("warm = 9", "warm", 9),
     ('on_worker_loss = "rerun"', "on_worker_loss", "rerun"),
 ]
+STRICT: dict[str, Any] = {
+    "agent_files": "read-only",
+    "agent_network": "listed",
+    "agent_hosts": ("a.test", "*.c.test"),
+    "agent_private_hosts": ("a.test",),
+}
 
 
 @pytest.mark.parametrize(("text", "field", "value"), WIDER)
 def test_an_agents_own_file_never_widens(agent: Agent, text: str, field: str, value: object) -> None:
     own(agent, text)
     with pytest.raises(PolicyError, match=f"{text.partition(' ')[0]} asks for more than the operator allows"):
-        apply_policy(agent, Settings(agent_files="read-only"))
+        apply_policy(agent, Settings(**STRICT))
 
 
 @pytest.mark.parametrize(("text", "field", "value"), WIDER)
 def test_the_operators_file_widens_and_the_agents_own_stays_within(
     agent: Agent, text: str, field: str, value: object
 ) -> None:
-    settings = operators(agent, f"[desk]\n{text}\n[other]\nwarm = 1\n", agent_files="read-only")
+    settings = operators(agent, f"[desk]\n{text}\n[other]\nwarm = 1\n", **STRICT)
     own(agent, text)
     assert getattr(apply_policy(agent, settings).settings, field) == value
 
@@ -141,6 +154,26 @@ def test_a_worker_without_a_sandbox_refuses_what_only_one_can_do(agent: Agent) -
     assert Policies(Settings(), {"desk": agent}, is_boxed=True).of("desk").agent_files == "read-only"
     with pytest.raises(PolicyError, match="Only a sandbox"):
         Policies(Settings(), {"desk": agent}, is_boxed=False)
+
+
+@pytest.mark.parametrize(
+    ("text", "is_boxed", "has_gate", "said"),
+    [
+        ('agent_network = "none"', True, False, "credential proxy alone"),
+        ('agent_network = "none"', False, True, "Only a sandbox"),
+        ('agent_network = "listed"', False, True, "Only a sandbox"),
+        ('agent_network = "listed"', True, False, ""),
+    ],
+)
+def test_a_network_that_this_worker_cannot_give_is_refused(
+    agent: Agent, text: str, said: str, *, is_boxed: bool, has_gate: bool
+) -> None:
+    own(agent, text)
+    if said:
+        with pytest.raises(PolicyError, match=said):
+            Policies(Settings(), {"desk": agent}, is_boxed=is_boxed, has_gate=has_gate)
+    else:
+        Policies(Settings(), {"desk": agent}, is_boxed=is_boxed, has_gate=has_gate)
 
 
 def test_the_cli_is_started_with_the_agents_own_mode(agent: Agent, tmp_path: Path) -> None:

@@ -12,6 +12,7 @@ from benchmarks.results import (
     Cpu,
     FirstToken,
     Host,
+    KeyCost,
     Memory,
     Peak,
     Results,
@@ -30,6 +31,7 @@ from benchmarks.tables import (
     delay_table,
     first_token_table,
     hits_table,
+    key_cost_table,
     markdown,
     memory_table,
     resumed_table,
@@ -363,3 +365,18 @@ def test_the_report_says_what_was_measured_where_and_every_row_is_whole() -> Non
     for table in tables:
         assert table_markdown(table) in report
         assert {len(row) for row in table.rows} == {len(table.columns)}
+
+
+@pytest.mark.parametrize(
+    ("one", "many", "is_quiet", "verdicts"),
+    [
+        (3.4, 3.45, True, ["", "added ≤ 0.5: reached", "≤ the only key + 0.1: reached", ""]),
+        (3.6, 3.9, True, ["", "added ≤ 0.5: missed", "≤ the only key + 0.1: missed", ""]),
+        (3.6, 3.9, False, ["", "added ≤ 0.5: not judged", "≤ the only key + 0.1: not judged", ""]),
+    ],
+)
+def test_what_a_key_adds_is_judged(one: float, many: float, *, is_quiet: bool, verdicts: list[str]) -> None:
+    ms = [spread([value]) for value in (3.0, one, many, 4.0)]
+    table = key_cost_table(KeyCost(10_000, *ms), is_quiet=is_quiet)
+    assert [row[-1] for row in table.rows] == verdicts
+    assert [row[0] for row in table.rows][2] == "one of 10000"

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import os
+import socket
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -32,7 +34,12 @@ def agent(tmp_path: Path) -> Agent:
 
 
 def enclosed(
-    agent: Agent, tmp_path: Path, *command: str, others: tuple[Agent, ...] = (), **fields: object
+    agent: Agent,
+    tmp_path: Path,
+    *command: str,
+    others: tuple[Agent, ...] = (),
+    exit: int | None = None,  # noqa: A002 - the launch's own word
+    **fields: object,
 ) -> Launch:
     settings = Settings(data_dir=tmp_path / "data", **fields)  # type: ignore[arg-type]
     box = Bubblewrap("bwrap", settings, (agent, *others), has_own_user=True)
@@ -48,6 +55,7 @@ def enclosed(
         model=None,
         options=LaunchOptions(),
         is_mirrored=True,
+        exit=exit,
     )
     return box.enclose(launch, None, is_project=False)
 
@@ -116,8 +124,9 @@ def test_what_only_a_sandbox_can_hold_is_not_promised_without(tmp_path: Path) ->
         _sandbox(settings, (), {})
 
 
-def test_agents_are_kept_off_the_network_or_there_is_no_worker(tmp_path: Path) -> None:
-    settings = Settings(data_dir=tmp_path, sandbox="none", allow_root=True, agent_network="none")
+@pytest.mark.parametrize("network", ["none", "listed"])
+def test_agents_are_kept_off_the_network_or_there_is_no_worker(tmp_path: Path, network: Any) -> None:
+    settings = Settings(data_dir=tmp_path, sandbox="none", allow_root=True, agent_network=network)
     with pytest.raises(WorkerStartError, match="network"):
         _sandbox(settings, (), {})
 
@@ -136,10 +145,33 @@ def test_a_door_is_the_workers_own_and_those_of_dead_workers_go(tmp_path: Path) 
 
 
 @needs_sandbox
-def test_without_a_network_there_is_only_loopback(agent: Agent, tmp_path: Path) -> None:
-    launch = enclosed(agent, tmp_path, "/bin/cat", "/proc/net/dev", agent_network="none")
+@pytest.mark.parametrize("network", ["none", "listed"])
+def test_without_a_network_there_is_only_loopback(agent: Agent, tmp_path: Path, network: str) -> None:
+    launch = enclosed(agent, tmp_path, "/bin/cat", "/proc/net/dev", agent_network=network)
     devices = [line.split(":")[0].strip() for line in said_inside(launch).splitlines()[2:]]
     assert devices == ["lo"]
+
+
+@needs_sandbox
+def test_a_way_out_is_a_socket_that_listens_in_there(agent: Agent, tmp_path: Path) -> None:
+    ours, theirs = socket.socketpair()
+    with ours, theirs:
+        words = "id -u; ls /proc/self/fd; exec 3<>/dev/tcp/127.0.0.1/3128; cat <&3"
+        launch = enclosed(
+            agent, tmp_path, "/bin/bash", "-c", words, agent_network="listed", exit=theirs.fileno()
+        )
+        argv, inherited = launch.argv, (theirs.fileno(),)
+        process = subprocess.Popen(argv, stdout=subprocess.PIPE, text=True, pass_fds=inherited)
+        _, (descriptor,), *_ = socket.recv_fds(ours, 1, 1)
+        with socket.socket(fileno=descriptor) as listening:
+            listening.settimeout(20)
+            with listening.accept()[0] as visitor:
+                visitor.sendall(b"from outside")
+        said, _ = process.communicate(timeout=20)
+    uid, *descriptors, last = said.split("\n")
+    assert int(uid) != 0
+    assert last == "from outside"
+    assert set(descriptors) <= {"0", "1", "2", "3"}, "what handed it over is closed"
 
 
 def test_what_is_inside_comes_after_what_holds_it() -> None:

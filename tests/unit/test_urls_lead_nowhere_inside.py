@@ -13,10 +13,10 @@ import trustme
 from hypothesis import given
 from hypothesis import strategies as st
 
-from api.addresses import is_allowed
 from api.media.fetch import Fetcher
 from api.media.load import Media, MediaRefusedError, WantedImage
 from api.media.sources import MediaError, Remote
+from shared.addresses import is_allowed
 from shared.settings import Settings
 from tests.support.media import answer, png, web_server
 

@@ -118,10 +118,12 @@ class Launch(msgspec.Struct, frozen=True):
     model: str | None
     options: LaunchOptions
     is_mirrored: bool
-    is_boxed: bool = False
-    """Whether `argv` starts a sandbox that starts the CLI."""
+    wrappers: int = 0
+    """How many processes of a sandbox stand above the CLI, the one of `argv` included."""
     door: Path | None = None
     """The socket of the credential proxy, where there is no network to reach it by."""
+    exit: int | None = None
+    """A descriptor for the process to inherit, by which it hands over a socket that leads out."""
 
 
 def find_cli(settings: Settings) -> Path:

@@ -82,7 +82,8 @@ class LiveProcess:
             cwd=launch.cwd,
             env=launch.env,
             marker=launch.marker,
-            is_boxed=launch.is_boxed,
+            wrappers=launch.wrappers,
+            inherited=() if launch.exit is None else (launch.exit,),
             on_lines=live._hear,
             on_close=live._closed,
         )

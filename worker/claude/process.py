@@ -29,8 +29,6 @@ from worker.process_tree import end_tree
 MAX_LINE_BYTES = 64 * 1024 * 1024
 """A line that mirrors the client's message holds all its images and files."""
 _EXIT_S = 5.0
-_BOX_PROCESSES = 2
-"""Bubblewrap's (0.8): one outside, which dies with the worker, and the first process inside."""
 _STDERR_LINES = 40
 _STDERR_LINE_BYTES = 2_000
 _CONTROL_PREFIX = b'{"type":"control_response"'
@@ -53,9 +51,9 @@ class ClaudeProcess:
     cost as much as all that is done with it.
     """
 
-    def __init__(self, marker: str, on_lines: OnLines, on_close: OnClose, *, is_boxed: bool = False) -> None:
+    def __init__(self, marker: str, on_lines: OnLines, on_close: OnClose, *, wrappers: int = 0) -> None:
         self._marker = marker
-        self._is_boxed = is_boxed
+        self._wrappers = wrappers
         self._cli: psutil.Process | None = None
         self._on_lines = on_lines
         self._on_close = on_close
@@ -79,14 +77,15 @@ class ClaudeProcess:
         marker: str,
         on_lines: OnLines,
         on_close: OnClose,
-        is_boxed: bool = False,
+        wrappers: int = 0,
+        inherited: tuple[int, ...] = (),
     ) -> ClaudeProcess:
         """Spawn the CLI; raises `CliNotStartedError` when the operating system will not.
 
         `marker` is a value in `env` that no other process has: it finds descendants that left the tree.
-        With `is_boxed`, `argv` is a sandbox's: the CLI is the child of its child.
+        `wrappers` is how many processes `argv` puts above the CLI, and `inherited` are descriptors for them.
         """
-        process = cls(marker, on_lines, on_close, is_boxed=is_boxed)
+        process = cls(marker, on_lines, on_close, wrappers=wrappers)
         try:
             process._transport, _ = await asyncio.get_running_loop().subprocess_exec(
                 lambda: _Pipes(process),
@@ -94,6 +93,7 @@ class ClaudeProcess:
                 cwd=cwd,
                 env=dict(env),
                 start_new_session=True,
+                pass_fds=inherited,
                 preexec_fn=partial(_die_with_parent, os.getpid()),
             )
         except OSError as error:
@@ -233,9 +233,9 @@ class ClaudeProcess:
         self._exited.set()
 
     def _find_cli(self) -> psutil.Process | None:
-        """The CLI's process: the one started, or in a sandbox the first below its two of its own."""
+        """The CLI's process: the one started, or in a sandbox the first below those of its own."""
         process = psutil.Process(self._transport.get_pid())
-        for _ in range(_BOX_PROCESSES if self._is_boxed else 0):
+        for _ in range(self._wrappers):
             children = process.children()
             if not children:  # it is still being set up
                 return None

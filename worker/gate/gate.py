@@ -27,16 +27,18 @@ _log = structlog.get_logger(__name__)
 class Gate:
     """Stands between the CLIs of a worker and the model's service. `run` must be running for it to answer.
 
-    Raises `OSError` when it cannot listen on loopback.
+    With a door (`has_door`) it can be reached without a network too. Raises `OSError` when it cannot listen.
     """
 
-    def __init__(self, upstream: Upstream, settings: Settings, environ: Mapping[str, str]) -> None:
+    def __init__(
+        self, upstream: Upstream, settings: Settings, environ: Mapping[str, str], *, has_door: bool = False
+    ) -> None:
         self._upstream = upstream
         self._models = settings.allowed_models
         self._passes = Passes()
         self._environ = environ
         self._socket = socket.create_server(("127.0.0.1", 0), backlog=_BACKLOG)
-        self._door = Door(settings.data_dir) if settings.agent_network == "none" else None
+        self._door = Door(settings.data_dir) if has_door else None
         self._url = f"http://127.0.0.1:{self._socket.getsockname()[1]}"
 
     async def run(self) -> None:
@@ -90,15 +92,15 @@ class Gate:
             _log.info("process_metered", calls=issued.calls, **spent)
             issued.calls = 0
 
-    def open_for(self, launch: Launch, issued: Pass) -> Launch:
-        """The same launch, whose way to the model is this proxy."""
+    def open_for(self, launch: Launch, issued: Pass, *, by_door: bool = False) -> Launch:
+        """The same launch, whose way to the model is this proxy: on loopback, or `by_door`."""
         env = {**launch.env, "ANTHROPIC_BASE_URL": self._url}
         env |= dict.fromkeys(self._upstream.variables, issued.token)
         for name in ("NO_PROXY", "no_proxy"):  # the proxy to the outside knows no loopback of ours
             env[name] = ",".join(filter(None, (env.get(name, ""), "127.0.0.1")))
         if self._upstream.is_anthropics:  # behind a loopback address the CLI (2.1) would leave features out
             env["_CLAUDE_CODE_ASSUME_FIRST_PARTY_BASE_URL"] = "1"
-        if self._door is None:
+        if self._door is None or not by_door:
             return msgspec.structs.replace(launch, env=env)
         env["ANTHROPIC_UNIX_SOCKET"] = str(DOOR)
         return msgspec.structs.replace(launch, env=env, door=self._door.path)

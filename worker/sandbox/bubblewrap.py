@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import socket
 import subprocess
 import sys
 from collections.abc import Mapping, Sequence
@@ -15,11 +16,14 @@ from shared.agents import Agent
 from shared.settings import AgentFiles, Settings
 from worker.claude.launch import Launch
 from worker.copying import Bounds, CopyRefusedError, copy_tree
+from worker.egress import listening
 from worker.gate.door import DOOR
 from worker.sandbox.placeholders import Placeholders
 from worker.sandbox.places import Mount, Place, in_order, mounts_of
 
 _PROBE_S = 10.0
+_WRAPPERS = 2
+"""Processes of bubblewrap's (0.8): one outside, which dies with the worker, and the first one inside."""
 _UID_FOR_ROOT = 1000
 _USR = ("bin", "sbin", "lib", "lib32", "lib64", "libx32")
 _ETC = (
@@ -55,18 +59,19 @@ class Bubblewrap:
         self._placeholders = Placeholders(self._data_dir / "sandbox/placeholders")
 
     def enclose(
-        self, launch: Launch, login: Path | None, *, is_project: bool, agent_files: AgentFiles | None = None
+        self, launch: Launch, login: Path | None, *, is_project: bool, settings: Settings | None = None
     ) -> Launch:
         """The same launch inside; raises `SandboxError` or `OSError`.
 
-        `agent_files` is what holds for this agent, if that is not the setting.
+        `settings` are those that hold for this agent, if not the worker's.
 
         `login` is a file of the operator's that the CLI reads and renews. Blocks: with `agent_files` scratch
         it copies.
         """
+        settings = settings or self._settings
         cli = Path(os.path.realpath(launch.argv[0]))
         mounts = [*(Mount(path, path) for path in self._settings.sandbox_paths), Mount(cli, cli)]
-        for place in self._places(launch, agent_files or self._settings.agent_files, is_project=is_project):
+        for place in self._places(launch, settings.agent_files, is_project=is_project):
             mounts += mounts_of(place, self._placeholders)
         if login is not None:
             mounts.append(Mount(login, Path(os.path.realpath(login)), is_writable=True))
@@ -74,20 +79,38 @@ class Bubblewrap:
         if launch.door is not None:
             mounts.append(Mount(DOOR, launch.door))
         inside = (str(cli), *launch.argv[1:])
-        argv = (self._program, *self._frame(), *_words(in_order(mounts)), *_closing(launch.cwd), *inside)
-        return msgspec.structs.replace(launch, argv=argv, is_boxed=True)
+        is_apart = settings.agent_network != "host"
+        network = ("--unshare-net",) if is_apart and launch.exit is None else ()
+        frame = (*self._frame(), *network)
+        argv = (self._program, *frame, *_words(in_order(mounts)), *_closing(launch.cwd), *inside)
+        if launch.exit is None:
+            return msgspec.structs.replace(launch, argv=argv, wrappers=_WRAPPERS)
+        argv = (*self._apart(launch.exit), *argv)
+        return msgspec.structs.replace(launch, argv=argv, wrappers=_WRAPPERS + 1)
 
     def close(self) -> None:
         """Leave the agents' directories as they were found; every process must have ended."""
         self._placeholders.remove()
 
-    def probe(self) -> str:
-        """Start nothing in it; gives why that failed, or an empty text."""
+    def probe(self, *, is_listed: bool = False) -> str:
+        """Start nothing in it; gives why that failed, or an empty text. `is_listed`: with a way out."""
         argv = [self._program, *self._frame(), *_closing(Path("/")), "true"]
-        try:
-            done = subprocess.run(argv, capture_output=True, text=True, timeout=_PROBE_S, check=False, env={})
-        except (OSError, subprocess.SubprocessError) as error:
-            return str(error)
+        ours, theirs = socket.socketpair()
+        with ours, theirs:
+            if is_listed:
+                argv = [*self._apart(theirs.fileno()), *argv]
+            try:
+                done = subprocess.run(
+                    argv,
+                    capture_output=True,
+                    text=True,
+                    timeout=_PROBE_S,
+                    check=False,
+                    env={},
+                    pass_fds=(theirs.fileno(),),
+                )
+            except (OSError, subprocess.SubprocessError) as error:
+                return str(error)
         return "" if done.returncode == 0 else done.stderr.strip()[-300:] or f"exit code {done.returncode}"
 
     def _hidden_in(self, mounts: Sequence[Mount]) -> list[Mount]:
@@ -113,11 +136,18 @@ class Bubblewrap:
             raise SandboxError(str(error)) from error
         return [*others, Place(launch.cwd, source=files)]
 
+    def _apart(self, descriptor: int) -> tuple[str, ...]:
+        """A network around the sandbox with one door, which is handed to the worker: nothing else differs.
+
+        Two bubblewraps, since what listens in there must be made before the walls are closed.
+        """
+        namespaces = ("--unshare-net", *(("--unshare-user",) if self._has_own_user else ("--cap-add", "ALL")))
+        around = (self._program, *namespaces, "--die-with-parent", "--dev-bind", "/", "/", "--")
+        return (*around, sys.executable, "-I", "-S", listening.__file__, str(descriptor))
+
     def _frame(self) -> list[str]:
         """Namespaces, and a system to read."""
         words = [*_NAMESPACES, *_LIFE]
-        if self._settings.agent_network == "none":
-            words.append("--unshare-net")
         uid, gid = _ids()
         if self._has_own_user:
             words += ["--unshare-user", "--uid", str(uid), "--gid", str(gid)]

@@ -1,4 +1,4 @@
-"""Which addresses a URL of a client's may lead to: the internet's, and nothing else."""
+"""Which addresses a URL of a client's, or a name of an agent's, may lead to: the internet's alone."""
 
 from __future__ import annotations
 
