@@ -12,6 +12,7 @@ from litestar.connection import ASGIConnection
 from litestar.handlers.base import BaseRouteHandler
 
 from api.browser_sessions import COOKIE, BrowserSessions
+from api.crowds import network_of
 from api.csrf import require_own_page
 from api.errors import ApiError
 from api.keyring import Keyring
@@ -79,7 +80,7 @@ class Access:
 
     async def open(self, connection: ASGIConnection[Any, Any, Any, Any], secret: str) -> KeyRecord:
         """The key that this secret opens; raises `ApiError` 401, and 429 to an address that guesses."""
-        address = connection.client.host if connection.client is not None else ""
+        address = network_of(connection.client.host) if connection.client is not None else ""
         wait_s = self._throttle.wait_s(address)
         if wait_s and not self._keyring.has_met(secret):
             raise _guessing(wait_s)

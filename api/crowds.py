@@ -6,7 +6,7 @@ A proxy is one address too. Loopback is not counted: there stands a proxy, or a 
 from __future__ import annotations
 
 import resource
-from ipaddress import IPv6Address, ip_address, ip_network
+from ipaddress import IPv4Address, IPv6Address, ip_address, ip_network
 
 import structlog
 from litestar.enums import ScopeType
@@ -36,7 +36,7 @@ class Crowds:
 
     def enter(self, host: str) -> str:
         """Count a connection from `host`; gives the name that `leave` wants, empty for one not counted."""
-        name = _name_of(host) if self._most is not None else ""
+        name = _counted(host) if self._most is not None else ""
         if name:
             count = self._open[name] = self._open.get(name, 0) + 1
             if count == (self._most or 0) + 1:
@@ -84,14 +84,23 @@ async def refuse(scope: Scope, _: Receive, send: Send) -> None:
     await send({"type": "http.response.body", "body": body, "more_body": False})
 
 
-def _name_of(host: str) -> str:
+def network_of(host: str) -> str:
+    """What one client has for itself: its address, of IPv6 the network; as it is, what is no address."""
+    ip = _address(host)
+    if isinstance(ip, IPv6Address) and not ip.is_loopback:
+        return str(ip_network((ip, _IPV6_PREFIX), strict=False))
+    return host if ip is None else str(ip)
+
+
+def _counted(host: str) -> str:
+    """The name to count by; empty for loopback, and for a socket that is a file."""
+    ip = _address(host)
+    return "" if ip is None or ip.is_loopback else network_of(host)
+
+
+def _address(host: str) -> IPv4Address | IPv6Address | None:
     try:
         ip = ip_address(host.partition("%")[0])
-    except ValueError:  # a socket that is a file
-        return ""
-    if isinstance(ip, IPv6Address):
-        if ip.ipv4_mapped is not None:
-            ip = ip.ipv4_mapped
-        elif not ip.is_loopback:
-            return str(ip_network((ip, _IPV6_PREFIX), strict=False))
-    return "" if ip.is_loopback else str(ip)
+    except ValueError:
+        return None
+    return ip.ipv4_mapped or ip if isinstance(ip, IPv6Address) else ip

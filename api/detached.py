@@ -121,14 +121,17 @@ async def follow_run(
 ) -> Stream:
     """Go on with a stream that was broken off, behind the event `after`, or that of `Last-Event-ID`.
 
-    With the format `run`: follow any run, of whatever kind of request, in Backline's own words.
+    With the format `run`: follow any run, of whatever kind of request, in Backline's own words. What was
+    said in a run is told to its own tenant only.
     """
     seen = last_event_id(request)
     cursor = cursor_of(after, "after") if after else cursor_of(seen, "Last-Event-ID") if seen else BEGIN
     if format == "run":
-        run = accepted(await visible_run(run_id, principal, run_index))
+        record = await visible_run(run_id, principal, run_index)
+        is_own = record.tenant == principal.tenant
+        frames = run_frames(runs, accepted(record), settings.keepalive_s, cursor.n, with_words=is_own)
         return Stream(
-            run_frames(runs, run, settings.keepalive_s, cursor.n),
+            frames,
             media_type="text/event-stream",
             headers={**STREAM_HEADERS, **run_headers(run_id)},
         )

@@ -13,6 +13,7 @@ from api.accepted import AcceptedRun
 from api.errors import ApiError
 from api.runs import Runs
 from shared.runs import (
+    CallDelta,
     LoggedEvent,
     RunCancelled,
     RunCompleted,
@@ -20,18 +21,28 @@ from shared.runs import (
     RunFailed,
     StderrKept,
     StepKept,
+    TextDelta,
+    ThinkingDelta,
+    ToolStarted,
 )
 
 _KEEP_ALIVE = b": keep-alive\n\n"
 
 
-async def run_frames(runs: Runs, run: AcceptedRun, keepalive_s: float, after: int) -> AsyncIterator[bytes]:
-    """The run's events behind number `after` as server-sent events, live, to its end."""
+async def run_frames(
+    runs: Runs, run: AcceptedRun, keepalive_s: float, after: int, *, with_words: bool
+) -> AsyncIterator[bytes]:
+    """The run's events behind number `after` as server-sent events, live, to its end.
+
+    Without words nothing that was said, asked of a tool, or called.
+    """
     said_at = time.monotonic()
     try:
         async with aclosing(runs.follow(run, tick_s=keepalive_s)) as batches:
             async for batch in batches:
-                frames = b"".join(_frame(logged) for logged in batch if logged.n > after)
+                frames = b"".join(
+                    _frame(logged, with_words=with_words) for logged in batch if logged.n > after
+                )
                 if not frames and time.monotonic() - said_at >= keepalive_s:
                     frames = _KEEP_ALIVE
                 if frames:
@@ -41,10 +52,16 @@ async def run_frames(runs: Runs, run: AcceptedRun, keepalive_s: float, after: in
         yield _told({"type": "lost", "code": error.code, "message": error.message})
 
 
-def _frame(logged: LoggedEvent) -> bytes:
-    if isinstance(logged.event, StepKept | StderrKept):
+def _frame(logged: LoggedEvent, *, with_words: bool) -> bytes:
+    event = logged.event
+    if isinstance(event, StepKept | StderrKept):
         return b""
-    said = {"n": logged.n, "attempt": logged.attempt, **_said(logged.event)}
+    if not with_words:
+        if isinstance(event, TextDelta | ThinkingDelta | CallDelta):
+            return b""
+        if isinstance(event, ToolStarted):
+            event = msgspec.structs.replace(event, input="")
+    said = {"n": logged.n, "attempt": logged.attempt, **_said(event)}
     return b"id: %d\n" % logged.n + _told(said)
 
 

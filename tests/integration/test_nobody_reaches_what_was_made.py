@@ -249,6 +249,28 @@ def test_what_is_anothers_is_to_everybody_else_what_is_not_there(world: World) -
             assert world.ask(operation, "owner", world.ids).status_code == 200, operation
 
 
+def test_a_run_that_is_followed_tells_its_words_to_its_own_tenant(world: World) -> None:
+    parties = new_parties(world.stack)
+    with asking(world.stack, parties.owner) as http:
+        used = script(
+            call(use_tool("Bash", {"command": "echo tool-words-of-a-tenant"})),
+            call(text("answer-of-a-tenant")),
+        )
+        run_id = http.post(PATH, json=body(used)).headers["x-backline-run-id"]
+
+    def followed(who: str) -> httpx.Response:
+        with asking(world.stack, getattr(parties, who)) as http:
+            return http.get(f"/v1/runs/{run_id}/events", params={"format": "run"})
+
+    own, admins = followed("owner").text, followed("admin").text
+    for words in ("tool-words-of-a-tenant", "answer-of-a-tenant"):
+        assert words in own
+        assert words not in admins
+    for kind in ("started", "tool_started", "tool_finished", "ended"):
+        assert f'"type":"{kind}"' in admins
+    assert followed("other").status_code == 404
+
+
 def test_lists_show_everybody_their_own_alone(world: World) -> None:
     own = {known for name, known in world.ids.items() if name not in {"model_id", "key_id"}}
     for operation in of_kind("list"):

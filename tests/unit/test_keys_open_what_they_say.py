@@ -222,6 +222,20 @@ async def test_guessing_is_slowed_and_a_known_key_is_not(
         assert (await api.get("/v1/models", headers=bearer(secret))).status_code == 200
 
 
+async def test_who_guesses_from_many_addresses_of_one_network_is_one_guesser(
+    redis: ArqRedis, valkey: Valkey, keys: KeyStore
+) -> None:
+    await keys.create(Grant())
+    said = []
+    async with serving(valkey.url) as api:
+        for number in range(40):
+            api._transport.client = (f"2001:db8:1:2::{number}", 1)  # type: ignore[attr-defined]
+            said.append((await api.get("/v1/models", headers=bearer(new_secret()))).status_code)
+        assert said == [401] * 30 + [429] * 10
+        api._transport.client = ("2001:db8:1:3::1", 1)  # type: ignore[attr-defined]
+        assert (await api.get("/v1/models", headers=bearer(new_secret()))).status_code == 401
+
+
 def test_a_throttle_forgets_and_is_bounded() -> None:
     now = 0.0
     throttle = Throttle(lambda: now)

@@ -104,7 +104,7 @@ async def said(
 async def test_beyond_its_number_an_address_is_told_so_and_then_hung_up_on(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(crowding, "_name_of", lambda host: host)
+    monkeypatch.setattr(crowding, "_counted", lambda host: host)
     async with served(2) as port:
         quiet = [await asyncio.open_connection("127.0.0.1", port) for _ in range(2)]
         head, body = await said(*await asyncio.open_connection("127.0.0.1", port), "/v1/chat/completions")

@@ -17,7 +17,7 @@ from shared.settings import Settings
 
 _CONNECT_S = 10.0
 _RESOLVE_S = 10.0
-_LOOK_UPS = 8
+_LOOK_UPS = 32
 _MOST_ADDRESSES = 4
 
 Resolve = Callable[[str, int], Awaitable[Sequence[str]]]

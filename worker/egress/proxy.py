@@ -13,6 +13,8 @@ from worker.egress.heads import BadHeadError, Wish, wish_of
 
 MOST_HEAD = 32 * 1024
 _MOST_CONNECTIONS = 64
+_MOST_DIALLED = 8
+"""Of them, those that are being opened: one agent's names that never resolve must not hold up others'."""
 _MOST_TOLD = 50
 """Refusals that are logged of one process; what follows is only counted."""
 _HEAD_S = 15.0
@@ -37,6 +39,7 @@ class Proxy:
         self._agent = agent
         self._dialer = dialer
         self._settings_of = settings_of
+        self._dialling = asyncio.Semaphore(_MOST_DIALLED)
         self._tasks: set[asyncio.Task[None]] = set()
         self._told: set[tuple[str, int, str]] = set()
         self._opened = self._refused = self._moved = 0
@@ -97,7 +100,8 @@ class Proxy:
             self._refuse(writer, 403, wish, "the process has moved agent_transfer_bytes")
             return None
         try:
-            return await self._dialer.dial(wish.host, wish.port, settings)
+            async with self._dialling:
+                return await self._dialer.dial(wish.host, wish.port, settings)
         except NotAllowedError as error:
             self._refuse(writer, 403, wish, str(error))
         except UnreachableError as error:
