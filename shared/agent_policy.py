@@ -89,6 +89,10 @@ def _check_narrows(path: Path, own: Policy, allowed: Settings) -> None:
         "may": own.may is not None and not set(own.may) <= set(allowed.client_may),
         "agent_files": own.agent_files is not None
         and _FILES.index(own.agent_files) > _FILES.index(allowed.agent_files),
+        "agent_network": own.agent_network is not None
+        and _NETWORKS.index(own.agent_network) > _NETWORKS.index(allowed.agent_network),
+        "agent_hosts": allowed.agent_network != "host" and _is_wider(own.agent_hosts, allowed.agent_hosts),
+        "agent_private_hosts": _is_wider(own.agent_private_hosts, allowed.agent_private_hosts),
         "warm": own.warm is not None and own.warm > most_warm,
         "on_worker_loss": own.on_worker_loss not in {None, "fail", allowed.on_worker_loss},
     }

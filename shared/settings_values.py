@@ -21,8 +21,9 @@ _PLAIN: dict[type[inspect.Type], str] = {inspect.CustomType: "a path", inspect.B
 _SECRET = frozenset({"api_keys", "fallbacks", "webhook_url", "webhook_secret"})
 """Settings that are, or hold, what only the operator may see."""
 
-_EXPLAINED = frozenset({"fallbacks", "agent_hosts", "agent_private_hosts"})
-"""Settings whose entries have a form of their own, and no secret in what is said of it."""
+_HOSTS = "a list of hosts' names, such as example.com, *.example.com or git.example.com:8443"
+_FORMS = {"agent_hosts": _HOSTS, "agent_private_hosts": _HOSTS}
+"""What the entries of a list look like, where they are no texts of any kind."""
 
 
 class Refused(ValueError):  # noqa: N818 - caught next door and told as a SettingsError
@@ -47,8 +48,9 @@ def to_value(field: str, raw: object, kind: object, *, from_text: bool, cwd: Pat
                 raw = _tables(raw) if isinstance(shape.item_type, inspect.StructType) else _split(raw)
         value: object = msgspec.convert(raw, kind, strict=not from_text, dec_hook=_path_in(cwd))
     except (msgspec.ValidationError, msgspec.DecodeError) as error:
-        why = f" ({error})" if field in _EXPLAINED else ""
-        raise Refused(_shown(field, raw), _words(shape) + why) from error
+        why = f" ({error})" if field == "fallbacks" else ""
+        expected = _FORMS[field] if field in _FORMS else _words(shape) + why
+        raise Refused(_shown(field, raw), expected) from error
     numbers = value if isinstance(value, tuple) else (value,)
     if any(isinstance(number, float) and not math.isfinite(number) for number in numbers):
         raise Refused(_shown(field, raw), _words(shape))

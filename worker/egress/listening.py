@@ -19,4 +19,4 @@ if __name__ == "__main__":
         listening.bind(("127.0.0.1", PORT))
         listening.listen(128)
         socket.send_fds(worker, [b"."], [listening.fileno()])
-    os.execv(sys.argv[2], sys.argv[2:])  # noqa: S606 - what the worker planned to start
+    os.execvp(sys.argv[2], sys.argv[2:])  # noqa: S606 - what the worker planned to start
