@@ -297,7 +297,12 @@ async def test_an_agent_with_a_list_of_hosts_reaches_those_and_nothing_else(
         "agent_private_hosts": f"localhost:{port}",
     }
     curl = "curl -s --max-time 20 --noproxy ''"
-    with running_stack(model, warm=1, slots=2, **settings) as apart:
+    with running_stack(model, workers=0, slots=2, **settings) as apart:
+        other_agent = apart.root / "agents/other/.claude"
+        (other_agent / "settings.json").write_text(json.dumps(ALLOW_BASH))
+        (other_agent / "backline.toml").write_text('agent_hosts = ["a.example.com"]\n')
+        apart.start_worker()
+        apart.wait_ready()
         told = await shown(
             apart,
             model,
@@ -334,28 +339,6 @@ async def test_an_agent_with_a_list_of_hosts_reaches_those_and_nothing_else(
     assert "reached-" not in told
     assert {word for word in told.split("\\n") if word.startswith("device-")} == {"device-lo"}
     assert any("169.254.169.254" in line for line in refusals), "the operator can see it"
-
-
-@pytest.mark.timeout(120)
-async def test_an_agents_own_file_narrows_what_it_reaches(
-    model: Model, marker: str, inside: tuple[int, int]
-) -> None:
-    first, second = (f"localhost:{port}" for port in inside)
-    settings: dict[str, Any] = {"sandbox": "bubblewrap", "credential_proxy": "on", "agent_network": "listed"}
-    settings |= {"agent_hosts": f"{first},{second}", "agent_private_hosts": f"{first},{second}"}
-    with running_stack(model, workers=0, **settings) as apart:
-        own = apart.root / "agents/agent/.claude/backline.toml"
-        own.write_text(f'agent_hosts = ["{first}"]\n')
-        apart.start_worker()
-        apart.wait_ready()
-        told = await shown(
-            apart,
-            model,
-            marker,
-            *(f"echo A $(curl -s --noproxy '' http://{each}/word.txt)" for each in (first, second)),
-        )
-    assert told.count("A word-from-a-host") == 1, told
-    assert f"A Backline: {second} is refused" in told
 
 
 SPELLINGS = (
