@@ -16,6 +16,7 @@ import openai
 import pytest
 
 from scripted_model import call, say, script, text, tokens
+from shared.keys import Grant, KeyStore, Limits
 from shared.redis import connect
 from tests.conftest import NewStack
 from tests.support.asking import PATH, ask, body, stream
@@ -76,13 +77,13 @@ async def test_a_key_opens_the_sdks_and_a_wrong_one_does_not(new_stack: NewStack
 ROUNDS = int(os.environ.get("TEST_LIMIT_ROUNDS", "4"))
 
 
-@pytest.mark.timeout(60 + 5 * ROUNDS)
+@pytest.mark.timeout(60 + 10 * ROUNDS)
 async def test_over_two_replicas_exactly_as_many_pass_as_may(new_stack: NewStack) -> None:
     stack = new_stack(workers=0, stream_hold_s=0.2)
     with second_api(stack, stream_hold_s=0.2) as urls:
         for _ in range(ROUNDS):
-            _, secret = new_key(stack, "--limit", "requests_per_minute=20")
             redis = connect(stack.redis_url)
+            _, secret = await KeyStore(redis).create(Grant(limits=Limits(requests_per_minute=20)))
             await announce(redis)  # as if there were a worker: what is accepted waits
             await redis.aclose()
             async with httpx.AsyncClient(timeout=50, headers={"authorization": f"Bearer {secret}"}) as http:
