@@ -1,8 +1,8 @@
 """What a key costs: its check and its limits, on a path on which all else stays the same.
 
 The path is an answer from the cache: decoding, the key, the limits, the run's record and its events, and no
-worker. The same Redis, worker and request serve an API without keys and one with; a second Redis, with an API
-of its own, has many keys. The sides take turns, one request each.
+worker. Each side has an API and a Redis of its own, so that all are alike but for their keys. The sides take
+turns, one request each.
 """
 
 from __future__ import annotations
@@ -18,8 +18,9 @@ import msgspec
 
 from benchmarks.figures import spread
 from benchmarks.reply import BenchmarkError
-from benchmarks.results import KeyCost
-from benchmarks.stack import Stack, another_api, running_stack
+from benchmarks.results import Asked, KeyCost
+from benchmarks.side import cpu_s
+from benchmarks.stack import Stack, running_stack
 from scripted_model import say
 from shared.keys import Grant, KeyStore, Limits
 from shared.redis import connect
@@ -44,73 +45,97 @@ _AT_ONCE = 200
 
 
 async def measure(requests: int, *, keys: int) -> KeyCost:
-    """Ask each side `requests` times: without keys, with one, with one of `keys`, with another each time."""
+    """Ask `requests` times without keys, with the only key, and with one of `keys`; then with all of them."""
     async with AsyncExitStack() as scope:
-        few = await scope.enter_async_context(running_stack(slots=1, auth="off"))
+        bare = await scope.enter_async_context(running_stack(slots=1, auth="off"))
+        few = await scope.enter_async_context(running_stack(slots=1, auth="on"))
         many = await scope.enter_async_context(running_stack(slots=1, auth="on"))
-        port = await scope.enter_async_context(another_api(few, auth="on"))
         (only,) = await _make_keys(few, 1)
         secrets = await _make_keys(many, keys)
+        sides = {"without": (bare, ""), "one": (few, only), "many": (many, secrets[0])}
+        for stack, secret in sides.values():
+            await _until_cached(await Caller.open(scope, stack, repeat(secret)))
+        asked = await _in_turns(
+            # opened at last: an API hangs up on connections that rest
+            {
+                name: await Caller.open(scope, stack, repeat(secret))
+                for name, (stack, secret) in sides.items()
+            },
+            requests,
+        )
         random.shuffle(secrets)
-        callers = {
-            "without": await Caller.open(scope, few, few.port, repeat("")),
-            "one": await Caller.open(scope, few, port, repeat(only)),
-            "many": await Caller.open(scope, many, many.port, repeat(secrets[0])),
-            "others": await Caller.open(scope, many, many.port, cycle(secrets[1:])),
-        }
-        await _until_cached(callers["without"])
-        await _until_cached(callers["many"])
-        took_ms: dict[str, list[float]] = {name: [] for name in callers}
-        order = list(callers)
-        for number in range(_WARM_UP + requests):
-            for name in order:
-                took = await callers[name].ask()
-                if number >= _WARM_UP:
-                    took_ms[name].append(took)
-            order.append(order.pop(0))
-    return KeyCost(keys=keys, **{f"{name}_ms": spread(each) for name, each in took_ms.items()})
+        asked |= await _in_turns({"others": await Caller.open(scope, many, cycle(secrets))}, requests)
+    costs = {name: Asked(*(spread(each) for each in zip(*seen, strict=True))) for name, seen in asked.items()}
+    return KeyCost(
+        keys=keys,
+        added_ms=_between(asked["without"], asked["one"]),
+        added_by_many_ms=_between(asked["one"], asked["many"]),
+        **costs,
+    )
+
+
+async def _in_turns(callers: dict[str, Caller], requests: int) -> dict[str, list[tuple[float, float]]]:
+    asked: dict[str, list[tuple[float, float]]] = {name: [] for name in callers}
+    order = list(callers)
+    for number in range(_WARM_UP + requests):
+        for name in order:
+            took = await callers[name].ask()
+            if number >= _WARM_UP:
+                asked[name].append(took)
+        random.shuffle(order)  # whoever comes behind the same one each time has its warmth
+    return asked
+
+
+def _between(one: Sequence[tuple[float, float]], other: Sequence[tuple[float, float]]) -> float:
+    """The median of what the second of each pair took more than the first, in ms."""
+    return spread([b - a for (a, _), (b, _) in zip(one, other, strict=True)]).p50
 
 
 class Caller:
     """Asks one API on one connection that stays open, with one secret after another."""
 
     def __init__(
-        self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, agent: str, secrets: Iterator[str]
+        self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, stack: Stack, secrets: Iterator[str]
     ) -> None:
         self._reader, self._writer, self._secrets = reader, writer, secrets
+        self._processes = (stack.api, stack.redis)
         self._body = msgspec.json.encode(
             {
-                "model": agent,
+                "model": stack.agent.name,
                 "backline": {"cache": True},
                 "messages": [{"role": "user", "content": str(say("Yes."))}],
             }
         )
 
     @classmethod
-    async def open(cls, scope: AsyncExitStack, stack: Stack, port: int, secrets: Iterator[str]) -> Caller:
+    async def open(cls, scope: AsyncExitStack, stack: Stack, secrets: Iterator[str]) -> Caller:
         """Connect; `scope` hangs up."""
-        reader, writer = await asyncio.open_connection("127.0.0.1", port)
+        reader, writer = await asyncio.open_connection("127.0.0.1", stack.port)
         scope.callback(writer.close)
-        return cls(reader, writer, stack.agent.name, secrets)
+        return cls(reader, writer, stack, secrets)
 
-    async def ask(self, *, is_hit: bool = True) -> float:
-        """Milliseconds to the end of an answer; raises `BenchmarkError` for another than a kept one."""
+    async def ask(self, *, is_hit: bool = True) -> tuple[float, float]:
+        """Milliseconds to the end of an answer, and those of CPU that API and Redis spent meanwhile.
+
+        Raises `BenchmarkError` for another answer than a kept one.
+        """
         secret = next(self._secrets)
         shown = f"authorization: Bearer {secret}\r\n" if secret else ""
         head = (
             "POST /v1/chat/completions HTTP/1.1\r\nhost: localhost\r\ncontent-type: application/json\r\n"
             f"{shown}content-length: {len(self._body)}\r\n\r\n"
         )
-        began_ns = time.monotonic_ns()
+        spent_s, began_ns = cpu_s(self._processes), time.monotonic_ns()
         self._writer.write(head.encode() + self._body)
         async with asyncio.timeout(_ANSWER_S):
             told = (await self._reader.readuntil(b"\r\n\r\n")).lower()
             size = int(told.partition(b"content-length: ")[2].partition(b"\r\n")[0])
             body = await self._reader.readexactly(size)
         took_ns = time.monotonic_ns() - began_ns
+        spent_s = cpu_s(self._processes) - spent_s
         if b" 200 " not in told[:20] or (is_hit and b"x-backline-cache: hit" not in told):
             raise BenchmarkError(f"An answer did not come from the cache: {told!r} {body[:300]!r}")
-        return took_ns / 1e6
+        return took_ns / 1e6, spent_s * 1e3
 
 
 async def _until_cached(caller: Caller) -> None:

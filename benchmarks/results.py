@@ -136,17 +136,28 @@ class BatchRate(msgspec.Struct, frozen=True):
     batch_per_s: float
 
 
+class Asked(msgspec.Struct, frozen=True):
+    """Requests to one API: time to the end of the answer, and CPU of API and Redis meanwhile, in ms."""
+
+    took_ms: Spread
+    cpu_ms: Spread
+
+
 class KeyCost(msgspec.Struct, frozen=True):
-    """Time in ms of an answer from the cache: without keys, and with a key that has every limit."""
+    """An answer from the cache without keys, and with a key that has every limit."""
 
     keys: int
     """How many there are where there are many."""
-    without_ms: Spread
-    one_ms: Spread
+    added_ms: float
+    """What the only key adds: the median over pairs of requests that were made one right after another."""
+    added_by_many_ms: float
+    """What many keys add to that, likewise."""
+    without: Asked
+    one: Asked
     """The only key there is."""
-    many_ms: Spread
+    many: Asked
     """One of many, asked with again and again."""
-    others_ms: Spread
+    others: Asked
     """Another of them each time, so that the API has not met it lately."""
 
 

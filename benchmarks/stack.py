@@ -99,17 +99,6 @@ async def running_stack(
         )
 
 
-@asynccontextmanager
-async def another_api(stack: Stack, *, auth: Literal["on", "off"]) -> AsyncIterator[int]:
-    """One more API on the same Redis; gives its port. Raises `BenchmarkError` when it does not start."""
-    settings = msgspec.structs.replace(stack.settings, port=_free_port(), auth=auth)
-    env = {**stack.environ, **to_environment(settings)}
-    with lifeline() as line:
-        async with child(_launch(line, "cli.main api", stack.directory, env)) as api:
-            await _ready(f"http://{settings.host}:{settings.port}/ready", (api,))
-            yield settings.port
-
-
 def _make_agent(directory: Path) -> Agent:
     directory.mkdir()
     (directory / "CLAUDE.md").write_text("# Says what the benchmark asks for\n", "utf-8")
