@@ -34,7 +34,7 @@ test: setup  ## every test, against the real CLI and a real Valkey
 	$(BIN)/pytest -n 2 $(ARGS)
 
 test-security: setup  ## the part of test that attacks: what docs/security.md names
-	$(BIN)/pytest -n 2 $(shell grep -oh 'tests/[a-z_/]*\.py' docs/security.md | sort -u) $(ARGS)
+	$(BIN)/pytest -n 2 $(shell grep -ohE 'tests/[a-z_/]*\.py(::[a-z_]+)?' docs/security.md | sort -u) $(ARGS)
 
 docs: setup  ## build the documentation as a site, in dist/site; links and anchors are checked
 	$(BIN)/python -m website
