@@ -5,14 +5,14 @@ ENV UV_COMPILE_BYTECODE=1 UV_LINK_MODE=copy
 WORKDIR /app
 # Dependencies first: they change less often than the code
 COPY pyproject.toml uv.lock README.md LICENSE ./
-RUN uv sync --frozen --no-dev --no-install-project
+RUN uv sync --frozen --no-dev --extra otel --no-install-project
 COPY api api
 COPY worker worker
 COPY shared shared
 COPY cli cli
 COPY chaos chaos
 COPY scripted_model scripted_model
-RUN uv sync --frozen --no-dev --no-editable
+RUN uv sync --frozen --no-dev --extra otel --no-editable
 
 FROM python:3.12-slim
 # git: what agents reach for first; bubblewrap: what they run in, where the host allows it. Unpinned: Debian drops

@@ -12,18 +12,18 @@ from litestar.connection import ASGIConnection
 from litestar.handlers.base import BaseRouteHandler
 
 from api.browser_sessions import COOKIE, BrowserSessions
-from api.crowds import network_of
 from api.csrf import require_own_page
 from api.errors import ApiError
 from api.keyring import Keyring
-from api.origin import is_loopback
 from api.principal import ANYONE, Principal, principal_of, secret_in
 from api.throttle import Throttle
+from shared.crowds import network_of
 from shared.keys import KeyRecord, Scope
+from shared.loopback import is_loopback
 from shared.settings import Settings
 
-Need = Literal["open", "any", "run", "read", "admin"]
-"""`open`: no key; `any`: a key; the others: a key with this scope."""
+Need = Literal["open", "any", "run", "read", "admin", "metrics"]
+"""`open`: no key; `any`: a key; the others: a key with this scope; `metrics`: with that of `admin` too."""
 NEEDS: Final = "needs"
 
 OPEN: Final[dict[str, Need]] = {NEEDS: "open"}
@@ -31,6 +31,7 @@ ANY_KEY: Final[dict[str, Need]] = {NEEDS: "any"}
 RUN: Final[dict[str, Need]] = {NEEDS: "run"}
 READ: Final[dict[str, Need]] = {NEEDS: "read"}
 ADMIN: Final[dict[str, Need]] = {NEEDS: "admin"}
+METRICS: Final[dict[str, Need]] = {NEEDS: "metrics"}
 
 _HOW = "Send it as 'Authorization: Bearer KEY'."
 
@@ -62,7 +63,7 @@ class Access:
         if need == "open" or not await self.is_on():
             return ANYONE
         principal = principal_of(await self._authenticate(connection))
-        if need in get_args(Scope) and need not in principal.scopes:
+        if need in get_args(Scope) and not principal.has(need):
             raise ApiError(
                 403,
                 f"This API key has not the scope '{need}' that the request needs.",

@@ -40,10 +40,14 @@ from api.detached import DetachedStreams, follow_run
 from api.docs import docs_page, openapi_config, openapi_json, static_files
 from api.error_answers import body_of, status_of
 from api.errors import ApiError, ClientGoneError, unavailable
+from api.front import TELEMETRY, Telemetry
 from api.health import Drain, health, ready
 from api.keyring import Keyring
 from api.media.fetch import Fetcher
 from api.media.load import Media
+from api.metrics.process import ApiMetrics
+from api.metrics.routes import list_worker_metrics, read_metrics
+from api.metrics.system import SystemMetrics
 from api.model_list import list_models, retrieve_model
 from api.openai.batches.chat import chat_lines
 from api.openai.batches.completions import completion_lines
@@ -124,6 +128,7 @@ from shared.series import SeriesStore
 from shared.settings import Settings
 from shared.stored import ObjectStore
 from shared.tasks import end_tasks
+from shared.tracing import Tracing
 from shared.transcripts import TranscriptStore
 from shared.usage import UsageStore
 from shared.webhooks.outbox import Outbox
@@ -212,6 +217,8 @@ ROUTES: list[ControllerRouterHandler] = [
     overall,
     health,
     ready,
+    read_metrics,
+    list_worker_metrics,
     docs_page,
     openapi_json,
     static_files,
@@ -220,12 +227,13 @@ ROUTES: list[ControllerRouterHandler] = [
 ]
 
 
-def create_app(settings: Settings, drain: Drain) -> Litestar:
+def create_app(settings: Settings, drain: Drain, tracing: Tracing | None = None) -> Litestar:
     """Assemble the API; `settings.redis_url` must be set. Nothing connects before the lifespan starts.
 
     Raises `KeyImportError` when the keys it is to take over cannot be read.
     """
-    redis = connect(settings.redis_url or "")
+    metrics = ApiMetrics()
+    redis = connect(settings.redis_url or "", on_error=metrics.redis_failed)
     keys = KeyStore(redis)
     keyring = Keyring(redis, keys, given_keys(settings))
     hub = EventHub(redis)
@@ -234,7 +242,9 @@ def create_app(settings: Settings, drain: Drain) -> Litestar:
     data_mark = DataMark(redis)
     store = RunStore(redis, retention_s=settings.retention_s)
     cache = AnswerCache(redis, settings)
-    runs = Runs(store, hub, registry, settings, CachedAnswers(cache, registry, settings))
+    runs = Runs(
+        store, hub, registry, settings, CachedAnswers(cache, registry, settings, metrics.answer_looked_for)
+    )
     fetcher = Fetcher(with_private=settings.fetch_private)
     conversations = Conversations(
         ConversationStore(redis, settings.session_ttl_s),
@@ -264,6 +274,8 @@ def create_app(settings: Settings, drain: Drain) -> Litestar:
     browsers = BrowserSessions(redis, keys)
     usage, series, happenings = UsageStore(redis), SeriesStore(redis), Happenings(redis)
     live = Live(series, happenings, registry, usage)
+    system = SystemMetrics(redis, registry, series, usage)
+    metrics.registry.register(system)
 
     @asynccontextmanager
     async def lifespan(_: Litestar) -> AsyncGenerator[None, None]:
@@ -275,10 +287,11 @@ def create_app(settings: Settings, drain: Drain) -> Litestar:
                 unattended.run(),
                 files.sweep_forever(),
                 batches.coordinator.run(),
-                Dispatcher(hooks, sender, settings).run(),
+                Dispatcher(hooks, sender, settings, metrics.webhook_tried).run(),
                 keyring.run(),
                 keyring.take_over(),
                 live.run(),
+                metrics.loop_delay.run(),
                 Sampler(series, happenings, registry).run(),
             )
             tasks = [group.create_task(part) for part in parts]
@@ -288,6 +301,8 @@ def create_app(settings: Settings, drain: Drain) -> Litestar:
         await fetcher.aclose()
         await sender.aclose()
         await redis.aclose()
+        if tracing is not None:
+            await tracing.close()
 
     return Litestar(
         route_handlers=ROUTES,
@@ -318,6 +333,8 @@ def create_app(settings: Settings, drain: Drain) -> Litestar:
             "series_store": _given(series),
             "happenings": _given(happenings),
             "registry_store": _given(registry_store),
+            "process_metrics": _given(metrics),
+            "system_metrics": _given(system),
         },
         exception_handlers={
             ApiError: _api_error,
@@ -333,7 +350,7 @@ def create_app(settings: Settings, drain: Drain) -> Litestar:
         guards=[admitted],
         before_send=[add_rate_headers, add_replay_header],
         middleware=[_noting_answers(runs)],
-        state=State({"access": Access(keyring, browsers, settings)}),
+        state=State({"access": Access(keyring, browsers, settings), TELEMETRY: Telemetry(metrics, tracing)}),
     )
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Literal
 
 import msgspec
@@ -28,15 +29,27 @@ class Looked(msgspec.Struct, frozen=True):
 
 
 class CachedAnswers:
-    """Looks for answers, as the setting `cache` and the request have it."""
+    """Looks for answers, as the setting `cache` and the request have it; `note` is told each word."""
 
-    def __init__(self, cache: AnswerCache, registry: CachedRegistry, settings: Settings) -> None:
+    def __init__(
+        self,
+        cache: AnswerCache,
+        registry: CachedRegistry,
+        settings: Settings,
+        note: Callable[[CacheWord], None] | None = None,
+    ) -> None:
         self._cache = cache
+        self._note = note or (lambda _: None)
         self._registry = registry
         self._settings = settings
 
     async def look(self, request: RunRequest, of_key: bool | None = None) -> Looked:
         """Look for the answer to `request`. Its own wish goes before its key's, that before the setting."""
+        looked = await self._look(request, of_key)
+        self._note(looked.word)
+        return looked
+
+    async def _look(self, request: RunRequest, of_key: bool | None = None) -> Looked:
         setting = self._settings.cache
         wishes = [wish for wish in (request.may_cache, of_key) if wish is not None]
         is_asked = wishes[0] if wishes else setting == "on"

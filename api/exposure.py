@@ -7,9 +7,9 @@ import shlex
 import structlog
 from redis.exceptions import RedisError
 
-from api.origin import is_loopback
 from shared.key_import import given_keys
 from shared.keys import KeyStore
+from shared.loopback import is_loopback
 from shared.redis import connect
 from shared.settings import Settings
 

@@ -4,29 +4,31 @@ from __future__ import annotations
 
 import asyncio
 import math
+from collections.abc import Mapping
 from types import FrameType
 
 import uvicorn
 
 from api.app import create_app
-from api.crowds import Crowds, most_of
 from api.exposure import OpenToAllError, require_keys
-from api.front import fronted, turned_away
+from api.front import TELEMETRY, fronted, turned_away
 from api.health import Drain
-from api.patience import patient_for
+from shared.crowds import Crowds, most_of
 from shared.key_import import KeyImportError
+from shared.patience import patient_for
 from shared.settings import Settings
 from shared.telemetry import configure_logs
+from shared.tracing import tracing_for
 
 
 class ApiStartError(Exception):
     """The API cannot start; the message says what to change."""
 
 
-def serve(settings: Settings) -> None:
+def serve(settings: Settings, environ: Mapping[str, str]) -> None:
     """Serve until SIGTERM or SIGINT: then readiness goes, streams finish within the drain time.
 
-    Raises `ApiStartError`.
+    `environ` has OpenTelemetry's variables, if there are traces. Raises `ApiStartError`.
     """
     configure_logs(settings, "api")
     if settings.redis_url is None:
@@ -36,15 +38,16 @@ def serve(settings: Settings) -> None:
     drain = Drain()
     try:
         asyncio.run(require_keys(settings))
-        app = create_app(settings, drain)
+        app = create_app(settings, drain, tracing_for("api", environ))
     except (KeyImportError, OpenToAllError) as error:
         raise ApiStartError(str(error)) from error
+    crowds = Crowds(most_of(settings), turned_away(settings, app.state[TELEMETRY]))
     config = uvicorn.Config(
         fronted(app, settings),
         host=settings.host,
         port=settings.port,
         loop="uvloop",
-        http=patient_for(settings.receive_timeout_s, Crowds(most_of(settings), turned_away(settings))),
+        http=patient_for(settings.receive_timeout_s, crowds),
         lifespan="on",
         log_config=None,
         access_log=False,

@@ -6,7 +6,6 @@ answers. So a foreign page's request is refused, and on loopback only loopback's
 
 from __future__ import annotations
 
-import ipaddress
 from urllib.parse import urlsplit
 
 from litestar.enums import ScopeType
@@ -14,6 +13,7 @@ from litestar.types import ASGIApp, Receive, Scope, Send
 
 from api.error_answers import body_of
 from api.errors import ApiError
+from shared.loopback import is_loopback
 from shared.settings import Settings
 
 _LOOPBACK = frozenset({"localhost", "127.0.0.1", "::1"})
@@ -67,11 +67,3 @@ def _name_of(host: str) -> str:
         return urlsplit(f"//{host}").hostname or ""
     except ValueError:
         return ""
-
-
-def is_loopback(host: str) -> bool:
-    """Whether only this machine reaches an address."""
-    try:
-        return host == "localhost" or ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return False

@@ -25,6 +25,10 @@ class Principal(msgspec.Struct, frozen=True, kw_only=True):
     limits: Limits = Limits()
     cache: bool | None = None
 
+    def has(self, scope: str) -> bool:
+        """Whether it may do what needs this scope."""
+        return scope in self.scopes or (scope == "metrics" and "admin" in self.scopes)
+
     def may_use(self, agent: str) -> bool:
         """Whether the agent is one of its own."""
         return self.agents is None or agent in self.agents

@@ -10,6 +10,7 @@ from litestar.types import Message, Scope
 
 from api.errors import ApiError
 from api.principal import Principal
+from api.tracing import traceparent_in
 from shared.accounts import LimitReachedError, Standing
 from shared.keys import Limits
 
@@ -39,6 +40,11 @@ class Caller(msgspec.Struct, frozen=True):
 
     principal: Principal
     scope: dict[str, Any]
+
+    @property
+    def traceparent(self) -> str:
+        """The trace that the request is part of."""
+        return traceparent_in(self.scope)
 
     def note(self, standing: Standing | None) -> None:
         """Keep how the key stands for the headers of the answer."""

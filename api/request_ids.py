@@ -5,22 +5,27 @@ from __future__ import annotations
 import re
 import secrets
 import time
+from collections.abc import Callable
 
 import structlog
 from litestar.datastructures import MutableScopeHeaders
 from litestar.enums import ScopeType
-from litestar.types import ASGIApp, Message, Receive, Scope, Send
+from litestar.types import ASGIApp, HTTPScope, Message, Receive, Scope, Send
 
 from api.dialect import is_anthropics
 
 _ACCEPTED = re.compile(rb"[A-Za-z0-9_.-]{1,100}")
-_QUIET = frozenset({"/health", "/ready"})
+_QUIET = frozenset({"/health", "/ready", "/metrics", "/metrics/workers"})
 
 _log = structlog.get_logger(__name__)
 
 
-def with_request_id(app: ASGIApp) -> ASGIApp:
-    """Wrap `app`: take a proxy's `x-request-id` or make one, answer with it, and log the request."""
+Note = Callable[[HTTPScope, int, float], None]
+"""Told of each request that has ended: its status, 0 without an answer, and how long it took (s)."""
+
+
+def with_request_id(app: ASGIApp, note: Note) -> ASGIApp:
+    """Wrap `app`: take a proxy's `x-request-id` or make one, answer with it; log the request, `note` it."""
 
     async def middleware(scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != ScopeType.HTTP:
@@ -48,13 +53,15 @@ def with_request_id(app: ASGIApp) -> ASGIApp:
             try:
                 await app(scope, receive, send_with_id)
             finally:
+                seconds = time.perf_counter() - began
+                note(scope, status, seconds)
                 if scope["path"] not in _QUIET:
                     _log.info(
                         "request",
                         method=scope["method"],
                         path=scope["path"],
                         status=status,
-                        seconds=round(time.perf_counter() - began, 3),
+                        seconds=round(seconds, 3),
                     )
 
     return middleware

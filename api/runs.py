@@ -98,7 +98,10 @@ class Runs:
             raise unknown_model(request.agent)
         is_first = "priority" in (*self._settings.client_may, *principal.rights)
         tier = "default" if request.tier == "priority" and not is_first else request.tier
-        request = msgspec.structs.replace(request, key=principal.key or request.key, tier=tier)
+        trace = self._caller.traceparent if self._caller is not None else request.traceparent
+        request = msgspec.structs.replace(
+            request, key=principal.key or request.key, tier=tier, traceparent=trace
+        )
         run_id = run_id or (beside(others[0].id, len(others)) if others else new_run_id())
         repeat = self._repeat
         if repeat is not None and others:

@@ -51,7 +51,7 @@ def create(
     tenant
         Whose conversations, projects and files it sees; if not given, it has its own.
     scope
-        run, read or admin; may be repeated. If not given: run and read.
+        run, read, admin or metrics; may be repeated. If not given: run and read.
     agent
         An agent it may use; may be repeated. If not given: all.
     may

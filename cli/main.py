@@ -131,7 +131,7 @@ def api(
 
     chosen = choose_port(settings.host, settings.port, asked=loaded.asked("port"))
     try:
-        serve(msgspec.structs.replace(settings, port=chosen))
+        serve(msgspec.structs.replace(settings, port=chosen), loaded.environ)
     except ApiStartError as error:
         raise CommandError(str(error)) from error
 

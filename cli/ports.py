@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import errno
-import ipaddress
 import socket
 
 from cli.errors import CommandError
@@ -54,11 +53,3 @@ def _reason(number: int) -> str:
     if number in (errno.EACCES, errno.EPERM):
         return "ports below 1024 need more rights; choose another with --port"
     return errno.errorcode.get(number, str(number))
-
-
-def is_loopback(host: str) -> bool:
-    """Whether only this machine can reach what listens on `host`."""
-    try:
-        return host == "localhost" or ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return False

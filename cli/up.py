@@ -22,8 +22,9 @@ from cli.crew import Crew, crew, echo
 from cli.embedded_redis import embedded_redis
 from cli.errors import CommandError, Stopped
 from cli.lifeline import python
-from cli.ports import choose_port, is_loopback
+from cli.ports import choose_port
 from shared.agents import parse_agents
+from shared.loopback import is_loopback
 from shared.settings_sources import to_environment, without_settings
 
 if TYPE_CHECKING:

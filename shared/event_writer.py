@@ -58,6 +58,11 @@ class EventWriter:
             self._leave_soon()
 
     @property
+    def pending(self) -> int:
+        """Events that Redis has not acknowledged."""
+        return len(self._pending)
+
+    @property
     def is_full(self) -> bool:
         """Whether more waits here than should: then `room` is to be awaited before more is said."""
         return len(self._pending) > _MAX_PENDING

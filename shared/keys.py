@@ -15,8 +15,9 @@ from shared import redis_keys as keys
 from shared.scripts import Scripts
 from shared.settings import ClientRight
 
-Scope = Literal["run", "read", "admin"]
-"""`run`: run agents, and make, change and delete what belongs to that; `read`: look; `admin`: keys, usage."""
+Scope = Literal["run", "read", "admin", "metrics"]
+"""`run`: run agents, and make, change and delete what belongs to that; `read`: look; `admin`: keys, usage,
+metrics; `metrics`: these alone."""
 
 _PREFIX = "bl_"
 _SHOWN = 4

@@ -4,15 +4,20 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
+from collections.abc import Callable
 
-_EVERY_S = 0.1
-_KEPT = 600
+_EVERY_S = 0.25
+_KEPT = 240
 
 
 class LoopDelay:
-    """Sleeps, and notes how much too late it woke; `run` must be running. It keeps the last minute."""
+    """Sleeps, and notes how much too late (s) it woke: to `note`, and for a minute here.
 
-    def __init__(self) -> None:
+    `run` must be running.
+    """
+
+    def __init__(self, note: Callable[[float], None]) -> None:
+        self._note = note
         self._delays_s: deque[float] = deque(maxlen=_KEPT)
 
     async def run(self) -> None:
@@ -21,7 +26,9 @@ class LoopDelay:
         while True:
             due = clock() + _EVERY_S
             await asyncio.sleep(_EVERY_S)
-            self._delays_s.append(max(0.0, clock() - due))
+            late_s = max(0.0, clock() - due)
+            self._delays_s.append(late_s)
+            self._note(late_s)
 
     @property
     def p99_ms(self) -> float:

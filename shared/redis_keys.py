@@ -311,7 +311,7 @@ def cache_sizes(owned_by: str) -> str:
 
 
 def usage(day: str) -> str:
-    """Hash: what was used on a day (`2026-01-31`, UTC) by key and agent, or in `total`."""
+    """Hash: what was used on a day (`2026-01-31`, UTC) by key and agent; so far in `total` and `agents`."""
     return f"backline:usage:{day}"
 
 

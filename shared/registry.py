@@ -48,6 +48,8 @@ class WorkerRecord(msgspec.Struct, frozen=True):
     stand_ins: tuple[str, ...] = ()
     versions: dict[str, str] = {}
     loop_p99_ms: float = 0.0
+    metrics: str = ""
+    """Where it shows its metrics, as `host:port`; empty when it does not."""
 
 
 class Registry(msgspec.Struct, frozen=True):

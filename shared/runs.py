@@ -212,6 +212,8 @@ class RunRequest(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """What it waits behind: the runs of its own tier and those before it."""
     max_tool_calls: int | None = None
     """How many calls of the agent's own tools, its sub-agents' among them, the turn may make."""
+    traceparent: str = ""
+    """The trace that it is part of (W3C Trace Context, version 00); empty when nobody traces it."""
 
 
 class RunState(StrEnum):

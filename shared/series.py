@@ -7,7 +7,7 @@ time is a difference, and a sample that nobody took costs nothing but detail.
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 import msgspec
 from redis.asyncio import Redis
@@ -49,6 +49,14 @@ class Sample(msgspec.Struct, frozen=True, array_like=True, kw_only=True):
     micro_usd: int = 0
 
 
+class Waiting(NamedTuple):
+    """What waits in a queue: runs, how long the oldest has (ms), and for how long nothing is started (ms)."""
+
+    runs: int
+    oldest_ms: int
+    paused_ms: int
+
+
 class SeriesStore:
     """The rings in Redis. Methods raise `redis.RedisError` when Redis does not answer in time."""
 
@@ -63,13 +71,13 @@ class SeriesStore:
 
     async def look(self, known: Registry) -> Sample:
         """The moment as it is now."""
-        now_ms, queued, oldest_ms = await self._scripts("queue_look", queues_of(known), [])
+        now_ms, waiting = await self.waiting(queues_of(known))
         first = await self._first_tokens(now_ms - _WINDOW_MS)
         total = await self._usage.total()
         return Sample(
             t=now_ms,
-            queued=queued,
-            oldest_ms=oldest_ms,
+            queued=sum(queue.runs for queue in waiting),
+            oldest_ms=max((queue.oldest_ms for queue in waiting), default=0),
             running=sum(worker.busy for worker in known.workers),
             slots=sum(worker.slots for worker in known.workers),
             workers=len(known.workers),
@@ -92,6 +100,11 @@ class SeriesStore:
                 pipe.xadd(keys.series(step_s), data, maxlen=_LENGTHS[step_s], approximate=False)  # type: ignore[arg-type]
                 pipe.pexpire(keys.series(step_s), _SLACK * step_s * _LENGTHS[step_s] * 1000)
             await pipe.execute()
+
+    async def waiting(self, queues: Sequence[str]) -> tuple[int, list[Waiting]]:
+        """Redis's time (ms), and what waits in each of these queues."""
+        now_ms, *figures = await self._scripts("queue_look", queues, [])
+        return now_ms, [Waiting(*figures[at : at + 3]) for at in range(0, len(figures), 3)]
 
     async def read(self, step_s: int, since_ms: int = 0) -> list[Sample]:
         """The samples of a ring after `since_ms`, the oldest first."""

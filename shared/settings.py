@@ -218,6 +218,10 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     keys_in_requests: bool = False
     """Whether a key may stand in the query or the body (`api_key`), for clients that can send no header."""
 
-    # Logs
+    # Logs and metrics
     log_level: Literal["debug", "info", "warning", "error"] = "info"
     log_format: Literal["auto", "console", "json"] = "auto"
+    metrics_port: Annotated[int, Meta(ge=0, le=65535)] | None = None
+    """Port on which a worker shows its metrics; 0: any that is free; unset: none. The API's is its own."""
+    metrics_host: str = "127.0.0.1"
+    """Address for that; on any but loopback a key with the scope `metrics` or `admin` is asked for."""

@@ -71,6 +71,15 @@ class UsageStore:
         found: Any = self._redis.hgetall(keys.usage("total"))
         return Used(**_named({name.decode(): int(value) for name, value in (await found).items()}))
 
+    async def by_agent(self) -> dict[str, Used]:
+        """Everything so far, by agent."""
+        found: Any = self._redis.hgetall(keys.usage("agents"))
+        counted: dict[str, dict[str, int]] = {}
+        for name, value in (await found).items():
+            agent, what = name.decode().split(" ", 1)
+            counted.setdefault(agent, {})[what] = int(value)
+        return {agent: Used(**_named(each)) for agent, each in sorted(counted.items())}
+
 
 def summed(rows: Iterable[UsageRow], by: Sequence[Group]) -> list[UsageRow]:
     """Rows added up to one for each combination of what `by` names."""

@@ -31,10 +31,12 @@ from shared.settings import Settings
 from shared.tasks import end_tasks
 from worker.admission import NotPermittedError, admit
 from worker.fallback.turns import Turns
+from worker.metrics import WorkerMetrics
 from worker.notes import Notes, Watch
 from worker.pauses import Pauses, PutBackError
 from worker.recovery import Lost, lost_turn
 from worker.reporter import LogReporter
+from worker.spans import Spans, trace_of
 from worker.stderr import MOST_STDERR
 from worker.turn import Stop
 
@@ -59,7 +61,11 @@ class Executor:
         worker_id: str,
         pauses: Pauses,
         settings_of: Callable[[str], Settings] | None = None,
+        metrics: WorkerMetrics | None = None,
+        spans: Spans | None = None,
     ) -> None:
+        self._metrics = metrics or WorkerMetrics(())
+        self._spans = spans or Spans(None)
         self._redis = redis
         self._store = store
         self._writer = writer
@@ -106,23 +112,34 @@ class Executor:
         if attempt is None:
             return
         structlog.contextvars.bind_contextvars(  # for all that this run's own task logs
-            run_id=claim.run_id, request_id=attempt.request.request_id, attempt=attempt.number
+            run_id=claim.run_id,
+            request_id=attempt.request.request_id,
+            attempt=attempt.number,
+            **trace_of(attempt.request),
         )
         _log.info("run_started", agent=attempt.request.agent, waited_s=round(attempt.waited_s, 3))
         stop = self._stops[claim.run_id] = Stop()
         if attempt.request.project:
             self._projects[claim.run_id] = attempt.request.project, asyncio.current_task()
+        watch = Watch(attempt, self._metrics.of(attempt.request.agent))
         try:
-            refusal = await self._refuse(attempt) or await self._turn_away(attempt)
-            if refusal is not None:
-                await self._end(claim, attempt.number, refusal)
-            elif (task := asyncio.current_task()) is not None and task.cancelling():
-                raise asyncio.CancelledError  # it was lost on the way here: see `shared.tasks`
-            else:
-                await self._turn(claim, attempt, stop)
+            with self._spans.of(watch):
+                await self._run(claim, watch, stop)
         finally:
+            watch.close()
             del self._stops[claim.run_id]
             self._projects.pop(claim.run_id, None)
+
+    async def _run(self, claim: Claim, watch: Watch, stop: Stop) -> None:
+        attempt = watch.attempt
+        refusal = await self._refuse(attempt) or await self._turn_away(attempt)
+        if refusal is not None:
+            watch.ended = refusal
+            await self._end(claim, attempt.number, refusal)
+        elif (task := asyncio.current_task()) is not None and task.cancelling():
+            raise asyncio.CancelledError  # it was lost on the way here: see `shared.tasks`
+        else:
+            await self._turn(claim, watch, stop)
 
     async def give_up(self, claim: Claim) -> None:
         """End a run whose every start ended without a word."""
@@ -135,6 +152,7 @@ class Executor:
             return
         if attempt is not None:
             lost = RunError(ErrorKind.WORKER_LOST, "Every worker that started this run was lost.")
+            self._metrics.of(attempt.request.agent).ended(RunFailed(error=lost), 0.0)
             await self._until_written(lambda: self._bury(claim, attempt.number, RunFailed(error=lost)))
             await self._notes.failed(claim.run_id, attempt.request.agent, RunFailed(error=lost))
 
@@ -173,9 +191,9 @@ class Executor:
         except ValueError:
             return False
 
-    async def _turn(self, claim: Claim, attempt: Attempt, stop: Stop) -> None:
+    async def _turn(self, claim: Claim, watch: Watch, stop: Stop) -> None:
+        attempt = watch.attempt
         patience_s = self._patience_s(attempt)
-        watch = Watch(attempt)
         reporter = LogReporter(
             self._writer, watch, lambda event: self._end(claim, attempt.number, event), patience_s
         )

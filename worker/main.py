@@ -23,7 +23,7 @@ from shared.agent_policy import PolicyError
 from shared.agents import Agent, parse_agents
 from shared.answer_cache import AnswerCache
 from shared.event_writer import EventWriter
-from shared.loop_delay import LoopDelay
+from shared.keys import KeyStore
 from shared.pauses import PauseStore
 from shared.projects import ProjectStore
 from shared.redis import connect
@@ -33,6 +33,7 @@ from shared.settings import Settings
 from shared.subscriber import Subscriber
 from shared.tasks import end_tasks
 from shared.telemetry import configure_logs
+from shared.tracing import tracing_for
 from worker.caching import CachingTurns, Versions
 from worker.claude.home import Homes
 from worker.claude.launch import CREDENTIALS, CliNotFoundError, Launcher, find_cli, version_of
@@ -41,9 +42,12 @@ from worker.claude.process import CliNotStartedError
 from worker.egress.egress import Egress
 from worker.execute import Executor
 from worker.fallback.parts import FallbackParts
+from worker.fallback.turns import Turns as AnyTurns
 from worker.gate.gate import Gate
 from worker.gate.upstream import GateError, find_upstream, without_credentials
 from worker.leases import LeaseWorker
+from worker.listener import ListenerError, MetricsListener
+from worker.metrics import WorkerMetrics
 from worker.pauses import Pauses, upstream_of
 from worker.policies import Policies
 from worker.pool import Owner, Pool
@@ -51,6 +55,8 @@ from worker.processes import Processes
 from worker.projects import WorkingCopies, working_copy
 from worker.sandbox.bubblewrap import Bubblewrap, SandboxError, find_sandbox
 from worker.sessions import Sessions
+from worker.spans import Spans, TracedTurns
+from worker.state_metrics import StateMetrics
 from worker.turns import Turns
 
 _STOPPING_S = 5.0
@@ -108,7 +114,11 @@ async def _run(
     policies: Policies,
 ) -> None:
     # Made here, because ARQ's worker keeps the loop it finds when it is made.
-    await _Worker(settings, agents, cli, cli_version, environ, box, policies).run()
+    try:
+        worker = _Worker(settings, agents, cli, cli_version, environ, box, policies)
+    except ListenerError as error:
+        raise WorkerStartError(str(error)) from error
+    await worker.run()
 
 
 class _Worker:
@@ -128,14 +138,16 @@ class _Worker:
         self._agents = agents
         self._cli_version = cli_version
         self._id = f"{socket.gethostname()}-{os.getpid()}-{secrets.token_hex(4)}"
-        self._redis = connect(settings.redis_url or "")
+        by_name = {agent.name: agent for agent in agents}
+        self._metrics = WorkerMetrics(by_name)
+        self._tracing = tracing_for("worker", environ)
+        self._redis = connect(settings.redis_url or "", on_error=self._metrics.redis_failed)
         store = RunStore(self._redis, retention_s=settings.retention_s)
         self._writer = EventWriter(self._redis)
         own_login = Path(
             environ.get("CLAUDE_CONFIG_DIR") or Path(environ.get("HOME", "~")).expanduser() / ".claude"
         )
         login = None if any(environ.get(name) for name in CREDENTIALS) else own_login
-        by_name = {agent.name: agent for agent in agents}
         sessions = Sessions(self._redis, settings, self._id)
         self._pool = Pool(settings, by_name, cli, self._spare, sessions.forget, policies.of)
         upstream = find_upstream(settings, environ)
@@ -156,10 +168,13 @@ class _Worker:
             self._egress,
         )
         self._by_name = by_name
-        turns = Turns(settings, by_name, self._processes, self._pool, sessions)
+        turns: AnyTurns = Turns(settings, by_name, self._processes, self._pool, sessions, self._metrics.found)
+        if self._tracing is not None:
+            turns = TracedTurns(turns, self._tracing)
         self._fallbacks = FallbackParts(self._redis, turns, settings) if settings.fallbacks else None
         self._versions = Versions(by_name, cli_version, lambda name: policies.of(name).permission_mode)
         upstream_id = upstream_of(environ)
+        pauses = Pauses(PauseStore(self._redis), upstream_id)
         self._executor = Executor(
             self._redis,
             store,
@@ -172,8 +187,10 @@ class _Worker:
             ),
             settings,
             self._id,
-            Pauses(PauseStore(self._redis), upstream_id),
+            pauses,
             policies.of,
+            self._metrics,
+            Spans(self._tracing),
         )
         self._leases = LeaseWorker(
             self._redis,
@@ -186,8 +203,14 @@ class _Worker:
             settings.batch_slots,
             upstream_id,
         )
+        state = StateMetrics(self._leases, self._pool, self._writer, pauses, self._fallbacks, by_name)
+        self._metrics.registry.register(state)
+        self._listener = (
+            MetricsListener(self._metrics, state.look, KeyStore(self._redis), settings)
+            if settings.metrics_port is not None
+            else None
+        )
         self._registry = RegistryStore(self._redis)
-        self._loop_delay = LoopDelay()
         self._stop = asyncio.Event()
         self._drops: asyncio.Queue[str] = asyncio.Queue()
         self._homes = homes
@@ -209,6 +232,8 @@ class _Worker:
                 async with asyncio.timeout(_STOPPING_S):
                     await self._registry.withdraw(self._id)
             await self._redis.aclose()
+            if self._tracing is not None:
+                await self._tracing.close()
 
     async def _meet_redis(self) -> None:
         """Wait for Redis, which may be about to start as well; raises `WorkerStartError` when it does not."""
@@ -239,14 +264,15 @@ class _Worker:
                 self._writer.run(),
                 self._subscriber.run(),
                 self._announce(),
-                self._loop_delay.run(),
                 self._leases.renew(self._executor.cancel),
                 self._leases.fence(self._executor.is_ending),
                 self._leases.work(),
                 self._pool.run(),
                 self._drop(),
                 self._copies.run(),
+                self._metrics.loop_delay.run(),
                 *([self._gate.run()] if self._gate is not None else []),
+                *([self._listener.run()] if self._listener is not None else []),
             ]
             tasks = [group.create_task(part) for part in parts]
             _log.info("worker_ready", worker=self._id, agents=[a.name for a in self._agents])
@@ -342,7 +368,8 @@ class _Worker:
             projects=self._copies.held if is_taking else (),
             stand_ins=self._stand_ins if is_taking else (),
             versions=await self._versions.all() if self._settings.cache != "off" else {},
-            loop_p99_ms=self._loop_delay.p99_ms,
+            loop_p99_ms=self._metrics.loop_delay.p99_ms,
+            metrics=self._listener.address if self._listener is not None else "",
         )
 
 

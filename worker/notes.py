@@ -10,26 +10,64 @@ from redis.exceptions import RedisError
 
 from shared.happenings import Happening, Happenings
 from shared.run_store import Attempt
-from shared.runs import OutputEvent, RunEvent, RunFailed, TerminalEvent
+from shared.runs import (
+    CallDelta,
+    OutputEvent,
+    RunEvent,
+    RunFailed,
+    TerminalEvent,
+    TextDelta,
+    ThinkingDelta,
+    UpstreamRetry,
+)
 from shared.series import SeriesStore
+from worker.metrics import AgentMeter
+
+_PIECES = frozenset({TextDelta, ThinkingDelta, CallDelta})
+"""What comes token by token."""
 
 _log = structlog.get_logger(__name__)
 
 
 class Watch:
-    """Watches what one attempt says: when the first output came, and how it ended."""
+    """Watches what one attempt says: when each output came, and how it ended."""
 
-    def __init__(self, attempt: Attempt) -> None:
+    def __init__(self, attempt: Attempt, meter: AgentMeter) -> None:
         self.attempt = attempt
         self.ended: TerminalEvent | None = None
         self.first_ms: int | None = None
+        self._meter = meter
+        self._gap = meter.gaps.note
+        self._last_at: float | None = None
         self._began_at = time.monotonic()
+        meter.began(attempt)
 
     def see(self, event: RunEvent) -> None:
-        """Look at an event that is said."""
+        """Look at an event that is said: the token path, without a lock or a look-up."""
+        if type(event) in _PIECES:
+            now = time.monotonic()
+            if self._last_at is not None:
+                self._gap(now - self._last_at)
+            elif self.first_ms is None:
+                self._see_first(now)
+            self._last_at = now
+            return
+        self._last_at = None  # a tool is at work
         if self.first_ms is None and isinstance(event, OutputEvent):
-            since = self.attempt.waited_s + time.monotonic() - self._began_at
-            self.first_ms = round(1000 * since)
+            self._see_first(time.monotonic())
+        elif isinstance(event, UpstreamRetry):
+            self._meter.retried(event)
+
+    def close(self) -> None:
+        """Count how it ended, unless it goes on elsewhere."""
+        if self.ended is not None:
+            self._meter.ended(self.ended, time.monotonic() - self._began_at)
+
+    def _see_first(self, now: float) -> None:
+        since_s = self.attempt.waited_s + now - self._began_at
+        self.first_ms = round(1000 * since_s)
+        if self.attempt.number == 1:
+            self._meter.first_token.observe(since_s)
 
 
 class Notes:

@@ -51,9 +51,12 @@ class Pauses:
     def __init__(self, store: PauseStore, upstream: str) -> None:
         self._store = store
         self._upstream = upstream
+        self.begun = 0
+        """How often this worker was refused."""
 
     async def begin(self, error: RunError) -> None:
         """A run was refused."""
+        self.begun += 1
         asked_s = min(_MOST_ASKED_S, error.retry_after_s or 0.0)
         try:
             pause_s = await self._store.begin(self._upstream, asked_s, first_s=_FIRST_S, most_s=_MOST_S)

@@ -57,6 +57,14 @@ class Owner(NamedTuple):
         return self.tenant == "default" and self.options == LaunchOptions() and not self.project
 
 
+class Sizes(NamedTuple):
+    """How many processes there are, what they hold together, and what they may (bytes)."""
+
+    counts: dict[str, int]
+    bytes: int
+    budget: int
+
+
 class Pool:
     """Keeps processes for later. `run` must be running; `close` ends what is kept.
 
@@ -95,6 +103,14 @@ class Pool:
     def live_count(self) -> int:
         """Conversations kept live and idle."""
         return len(self._live)
+
+    @property
+    def sizes(self) -> Sizes:
+        """All processes, by what they do."""
+        live, spare = len(self._live), sum(map(len, self._spare.values()))
+        busy = max(0, len(self._owners) - live - spare)
+        counts = {"busy": busy, "live": live, "spare": spare}
+        return Sizes(counts, sum(map(self._bytes_of, self._owners)), self._budget)
 
     def take_live(self, prefix: str) -> LiveProcess | None:
         """The process that holds exactly this history, which is then the caller's; or `None`."""

@@ -8,6 +8,7 @@ from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from functools import partial
 from pathlib import Path
+from typing import Literal
 
 import msgspec
 
@@ -40,12 +41,25 @@ _MOST_SEEDED_TURNS = 60
 """A longer history is resumed from a file by a new process: `make bench` measures where the two cross."""
 
 
+HowFound = Literal["live", "resumed", "warm", "new"]
+HOW_FOUND: tuple[HowFound, ...] = ("live", "resumed", "warm", "new")
+
+
 class Found(msgspec.Struct, frozen=True):
-    """A process, the messages it has yet to be told before the prompt, and whether it had been kept idle."""
+    """A process, and the messages it has yet to be told before the prompt.
+
+    `how`: it had the conversation (`live`), was started with what is stored of it (`resumed`), was kept
+    without one (`warm`), or is new.
+    """
 
     process: LiveProcess
     seeds: Sequence[Message]
-    was_kept: bool
+    how: HowFound
+
+    @property
+    def was_kept(self) -> bool:
+        """Whether it had been kept idle."""
+        return self.how in {"live", "warm"}
 
 
 class Place(msgspec.Struct, frozen=True):
@@ -97,13 +111,13 @@ class Processes:
         if _keeps_nothing(request):
             return await self.make(request, agent)
         if request.prefix and (live := await self._live(request)) is not None:
-            return Found(live, messages_of(_added(request)), was_kept=True)
+            return Found(live, messages_of(_added(request)), "live")
         if (stored := await self._stored(request, agent)) is not None:
             return stored
         if len(request.history) <= _MOST_SEEDED_TURNS:
             spare = self._pool.take_spare(_owner(request))
             if spare is not None:
-                return Found(spare, messages_of(_history(request)), was_kept=True)
+                return Found(spare, messages_of(_history(request)), "warm")
         return await self.make(request, agent)
 
     async def make(self, request: RunRequest, agent: Agent) -> Found:
@@ -115,7 +129,7 @@ class Processes:
         process = await self._start(
             request, agent, new_session_id(), lines, is_mirrored=not _keeps_nothing(request)
         )
-        return Found(process, messages_of(seeds), was_kept=False)
+        return Found(process, messages_of(seeds), "new")
 
     async def recover(self, request: RunRequest, agent: Agent, lost: Lost) -> tuple[Found, Place]:
         """A new process that knows the history and a turn as far as it had come on a worker that was lost.
@@ -137,7 +151,8 @@ class Processes:
             else:
                 lines, seeds = _lines(entries), messages_of(_added(request))
         process = await self._start(request, agent, new_session_id(), lines)
-        return Found(process, [*seeds, *lost.messages(request)], was_kept=False), place
+        how: HowFound = "new" if stored is None else "resumed"
+        return Found(process, [*seeds, *lost.messages(request)], how), place
 
     async def spare(self, owner: Owner, agent: Agent) -> LiveProcess:
         """A process without a conversation; raises `CliNotStartedError` or `OSError`."""
@@ -161,9 +176,9 @@ class Processes:
             resumed, seeds = split_at_calls(entries, entries[-1]["uuid"])
             entries = list(resumed)
             if not entries and (spare := self._pool.take_spare(_owner(request))) is not None:
-                return Found(spare, seeds, was_kept=True)
+                return Found(spare, seeds, "warm")
         process = await self._start(request, agent, session_id, _lines(entries))
-        return Found(process, seeds, was_kept=False)
+        return Found(process, seeds, "resumed")
 
     async def _start(
         self,

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 from shared.agents import Agent
 from shared.runs import ErrorKind, RunCompleted, RunError, RunFailed, RunRequest, TerminalEvent
 from shared.settings import Settings
 from worker.claude.process import CliNotStartedError
 from worker.pool import Pool
-from worker.processes import Found, Processes
+from worker.processes import Found, HowFound, Processes
 from worker.projects import working_copy
 from worker.recovery import Lost
 from worker.sessions import SessionGoneError, Sessions
@@ -17,7 +17,10 @@ from worker.turn import Reporter, Stop, Turn
 
 
 class Turns:
-    """Runs turns on this host, each in the process that suits its conversation best."""
+    """Runs turns on this host, each in the process that suits its conversation best.
+
+    `note` is told the agent of each turn, and how its process was found.
+    """
 
     def __init__(
         self,
@@ -26,7 +29,9 @@ class Turns:
         processes: Processes,
         pool: Pool,
         sessions: Sessions,
+        note: Callable[[str, HowFound], None] | None = None,
     ) -> None:
+        self._note = note or (lambda _, __: None)
         self._settings = settings
         self._agents = agents
         self._processes = processes
@@ -67,6 +72,7 @@ class Turns:
         except (CliNotStartedError, OSError) as error:
             await reporter.conclude(RunFailed(error=RunError(ErrorKind.CLI_NOT_STARTED, str(error))))
             return
+        self._note(request.agent, found.how)
         turn = Turn(found, request, self._settings, reporter, stop, lost)
         try:
             event = await turn.run()
@@ -89,6 +95,7 @@ class Turns:
         self, found: Found, request: RunRequest, reporter: Reporter, stop: Stop
     ) -> TerminalEvent | None:
         """Take one turn in the process found; `None`, with nothing said, when it was already dead."""
+        self._note(request.agent, found.how)
         turn = Turn(found, request, self._settings, reporter, stop)
         process, is_kept = found.process, False
         try:

@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import asyncio
 import random
+from collections.abc import Callable
 from contextlib import suppress
+from typing import Literal
 
 import msgspec
 import structlog
@@ -29,10 +31,20 @@ _GONE = 410
 _log = structlog.get_logger(__name__)
 
 
-class Dispatcher:
-    """Delivers while `run` is running."""
+DeliveryOutcome = Literal["delivered", "again", "failed"]
 
-    def __init__(self, store: WebhookStore, sender: Sender, settings: Settings) -> None:
+
+class Dispatcher:
+    """Delivers while `run` is running; `note` is told what came of each try."""
+
+    def __init__(
+        self,
+        store: WebhookStore,
+        sender: Sender,
+        settings: Settings,
+        note: Callable[[DeliveryOutcome], None] | None = None,
+    ) -> None:
+        self._note = note or (lambda _: None)
         self._store = store
         self._sender = sender
         self._retries_s = settings.webhook_retries_s
@@ -81,6 +93,7 @@ class Dispatcher:
                 await self._store.note(taken.place, taken.event_id, delivery, again_s=again_s)
             except (RedisError, OSError) as error:  # then it is made again
                 _log.warning("webhook_not_noted", error=str(error))
+            self._note("again" if again_s is not None else _outcome_of(delivery))
             _tell(delivery, again_s)
 
     async def _attempt(self, taken: Taken) -> Attempt | None:
@@ -111,6 +124,10 @@ class Dispatcher:
             return msgspec.structs.replace(delivery, state="failed"), None
         wait_s = self._retries_s[delivery.tries - 1]
         return delivery, wait_s * random.uniform(1, 1 + JITTER)  # noqa: S311 - no secret hangs on it
+
+
+def _outcome_of(delivery: Delivery) -> DeliveryOutcome:
+    return "delivered" if delivery.state == "delivered" else "failed"
 
 
 def _tell(delivery: Delivery, again_s: float | None) -> None:

@@ -15,8 +15,9 @@ from cli import probe
 from cli.banner import base_url
 from cli.doctor.finding import Finding, failed, ok, warning
 from cli.errors import CommandError
-from cli.ports import choose_port, is_loopback
+from cli.ports import choose_port
 from shared.key_import import KeyImportError, given_keys
+from shared.loopback import is_loopback
 from worker.sandbox.bubblewrap import SandboxError, find_sandbox
 
 if TYPE_CHECKING:

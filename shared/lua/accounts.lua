@@ -114,6 +114,7 @@ local function settle(run, id, state, spent)
   local rows = {
     [record[3] .. string.format('%04d-%02d-%02d', year, month, day)] = (record[4] or '') .. ' ' .. record[5] .. ' ',
     [record[3] .. 'total'] = '',
+    [record[3] .. 'agents'] = record[5] .. ' ',
   }
   for row, stem in pairs(rows) do
     redis.call('HINCRBY', row, stem .. 'requests', 1)

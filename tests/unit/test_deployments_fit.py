@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import shutil
 import subprocess
@@ -9,11 +10,14 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import kubernetes_validate
 import pytest
 import yaml
+from litestar.handlers import HTTPRouteHandler
 
+from api.app import ROUTES
 from shared.settings import Settings
 
 ROOT = Path(__file__).parents[2]
@@ -132,3 +136,61 @@ def test_systemd_understands_the_units(unit: Path, tmp_path: Path) -> None:
         [str(_SYSTEMD), "verify", copy], capture_output=True, text=True, timeout=30, check=False
     )
     assert (done.returncode, done.stderr) == (0, "")
+
+
+_PROMTOOL = shutil.which("promtool")
+
+
+@pytest.mark.skipif(_PROMTOOL is None, reason="promtool is not installed; tests/integration reads the rules")
+@pytest.mark.parametrize(
+    "argv", [("check", "rules", "alerts.yaml"), ("test", "rules", "alerts_test.yaml")], ids=lambda a: a[0]
+)
+def test_the_alerts_fire_when_they_should(argv: tuple[str, ...]) -> None:
+    done = subprocess.run(
+        [str(_PROMTOOL), *argv],
+        cwd=ROOT / "deploy" / "prometheus",
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+def test_the_dashboard_can_be_imported() -> None:
+    board = json.loads((ROOT / "deploy" / "grafana" / "backline.json").read_text())
+    ids = [panel["id"] for panel in board["panels"]]
+    assert len(ids) == len(set(ids))
+    variables = {variable["name"] for variable in board["templating"]["list"]}
+    assert set(re.findall(r"\$\{?(\w+)", json.dumps(board["panels"]))) - variables == {"__rate_interval"}
+    for panel in board["panels"]:
+        assert panel["gridPos"]["x"] + panel["gridPos"]["w"] <= 24
+        assert panel["type"] == "row" or panel["targets"]
+
+
+def test_pods_are_watched_where_they_show_their_metrics() -> None:
+    named = {
+        port["name"]
+        for pod in pods()
+        for container in pod["containers"]
+        for port in container.get("ports", ())
+    }
+    for monitor in yaml.safe_load_all((ROOT / "deploy/prometheus/pod-monitors.yaml").read_text()):
+        assert monitor["kind"] == "PodMonitor"
+        assert {each["port"] for each in monitor["spec"]["podMetricsEndpoints"]} <= named
+
+
+def test_prometheus_asks_where_the_metrics_are() -> None:
+    config = yaml.safe_load((ROOT / "deploy/prometheus/prometheus.yaml").read_text())
+    assert [(ROOT / "deploy/prometheus" / name).is_file() for name in config["rule_files"]] == [True]
+    (discovered,) = [each for job in config["scrape_configs"] for each in job.get("http_sd_configs", ())]
+    paths = {path for route in ROUTES if isinstance(route, HTTPRouteHandler) for path in route.paths}
+    assert {urlsplit(discovered["url"]).path, "/metrics"} <= paths
+
+
+def test_every_alert_is_described() -> None:
+    page = (ROOT / "docs" / "observability.md").read_text()
+    groups = yaml.safe_load((ROOT / "deploy/prometheus/alerts.yaml").read_text())["groups"]
+    assert {rule["alert"] for group in groups for rule in group["rules"]} == set(
+        re.findall(r"`(Backline[A-Z]\w+)`", page)
+    )

@@ -34,7 +34,7 @@ def handlers() -> list[HTTPRouteHandler]:
 
 @pytest.mark.parametrize("handler", handlers(), ids=str)
 def test_a_route_says_what_it_needs(handler: HTTPRouteHandler) -> None:
-    assert handler.opt.get(NEEDS) in {"open", "any", "run", "read", "admin"}, sorted(handler.paths)
+    assert handler.opt.get(NEEDS) in {"open", "any", "run", "read", "admin", "metrics"}, sorted(handler.paths)
 
 
 def test_only_health_and_documents_are_open() -> None:

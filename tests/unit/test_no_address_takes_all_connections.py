@@ -13,9 +13,10 @@ import pytest
 import uvicorn
 
 from api import crowds as crowding
-from api.crowds import Crowds, most_of
-from api.front import turned_away
-from api.patience import patient_for
+from api.front import Telemetry, turned_away
+from api.metrics.process import ApiMetrics
+from shared.crowds import Crowds, most_of
+from shared.patience import patient_for
 from shared.settings import Settings
 
 
@@ -76,7 +77,7 @@ async def served(most: int) -> AsyncIterator[int]:
     config = uvicorn.Config(
         hello,
         port=0,
-        http=patient_for(20, Crowds(most, turned_away(settings))),
+        http=patient_for(20, Crowds(most, turned_away(settings, Telemetry(ApiMetrics(), None)))),
         lifespan="off",
         log_config=None,
     )

@@ -38,7 +38,7 @@ STORED = {
     },
     "messages": [{"role": "user", "content": "Hi"}],
 }
-NEEDS_ADMIN = ("/v1/admin/", "/v1/api-key/admin/", "/stats")
+NEEDS_ADMIN = ("/v1/admin/", "/v1/api-key/admin/", "/stats", "/metrics")
 OPEN = ("/health", "/ready")
 ADMINS_SEE = ("/v1/runs/{run_id}", "/v1/runs/{run_id}/cancel")
 """Where an admin sees what is another tenant's."""

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 import uvicorn
 
-from api.patience import patient_for
+from shared.patience import patient_for
 
 TIMEOUT_S = 0.3
 HEAD = b"POST / HTTP/1.1\r\nhost: x\r\n"

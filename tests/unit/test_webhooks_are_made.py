@@ -160,7 +160,7 @@ def test_the_operators_endpoint_needs_both_settings_and_they_go_round(tmp_path: 
     assert list(settings.webhook_retries_s) == [1, 2.5]
     assert load_settings({}, to_environment(settings), tmp_path).settings == settings
     with pytest.raises(ApiStartError, match="go together"):
-        serve(Settings(redis_url="redis://127.0.0.1:1", webhook_url="https://a.example/"))
+        serve(Settings(redis_url="redis://127.0.0.1:1", webhook_url="https://a.example/"), {})
 
 
 def test_logs_hold_no_signing_secret() -> None:

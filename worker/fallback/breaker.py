@@ -9,6 +9,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from enum import Enum
 from typing import Literal
 
@@ -46,6 +47,7 @@ class Breakers:
     """Asks and tells the breakers. While Redis is away every way is free, and nothing is counted."""
 
     def __init__(self, redis: Redis, settings: Settings) -> None:
+        self._redis = redis
         self._scripts = Scripts(redis)
         self._limits = (
             settings.breaker_failures,
@@ -68,6 +70,17 @@ class Breakers:
         change, _ = await self._say(name, outcome, int(is_probe))
         if change:
             _log.warning("circuit_opened" if change == 1 else "circuit_closed", circuit=name)
+
+    async def open(self, names: Sequence[str]) -> set[str]:
+        """Those of the breakers called `names` that are not closed; none while Redis is away."""
+        try:
+            async with self._redis.pipeline(transaction=False) as pipe:
+                for name in names:
+                    pipe.hexists(keys.breaker(name), "until")
+                answers = await pipe.execute()
+        except (RedisError, OSError):
+            return set()
+        return {name for name, is_open in zip(names, answers, strict=True) if is_open}
 
     async def _say(self, name: str, word: str, is_probe: int) -> tuple[int, int]:
         try:

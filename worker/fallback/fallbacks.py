@@ -34,6 +34,11 @@ class Fallbacks:
         self._breakers = breakers
         self.counts: Counter[tuple[str, str]] = Counter()
 
+    @property
+    def circuits(self) -> list[str]:
+        """The names of their breakers."""
+        return [_circuit(each) for each in self._fallbacks]
+
     def of(self, request: RunRequest) -> list[Fallback]:
         """Those that have a model for what is asked."""
         return [each for each in self._fallbacks if each.model_for(request.agent, request.model)]

@@ -59,6 +59,11 @@ class Turns(Protocol):
         """Go on with a turn whose worker was lost."""
 
 
+def circuit_of(agent: str) -> str:
+    """The name of an agent's breaker."""
+    return f"claude:{agent}"
+
+
 class FallbackTurns:
     """Turns with fallbacks behind them, and an agent's circuit breaker before it."""
 
@@ -70,7 +75,7 @@ class FallbackTurns:
 
     async def run(self, request: RunRequest, reporter: Reporter, stop: Stop) -> None:
         """Run `request`, by a fallback if the agent cannot serve and has shown nothing."""
-        circuit = f"claude:{request.agent}"
+        circuit = circuit_of(request.agent)
         obstacle = self._obstacle(request)
         leave = Leave(Way.FREE) if obstacle is not None else await self._breakers.ask(circuit)
         if leave.way is Way.SHUT:

@@ -13,7 +13,7 @@ from typing import Any, cast
 
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
-from api.crowds import Crowds
+from shared.crowds import Crowds
 
 _BYTES_PER_S = 1024
 _MOST_HEAD = 64 * 1024
