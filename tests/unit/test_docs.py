@@ -181,7 +181,12 @@ def test_the_tests_that_the_page_on_security_names_are_there() -> None:
     """`make test-security` runs them."""
     named = set(re.findall(r"`(tests/[^`]+)`", (DOCS / "security.md").read_text("utf-8")))
     assert named
-    assert not [name for name in named if not (DOCS.parent / name).is_file()]
+    assert not [name for name in named if not _is_there(*name.partition("::")[::2])]
+
+
+def _is_there(file: str, test: str) -> bool:
+    path = DOCS.parent / file
+    return path.is_file() and (not test or f"def {test}(" in path.read_text("utf-8"))
 
 
 def _headings(page: Path) -> set[str]:
