@@ -12,9 +12,9 @@ from typing import Any
 import pytest
 import uvicorn
 
-from api import crowds as crowding
 from api.front import Telemetry, turned_away
 from api.metrics.process import ApiMetrics
+from shared import crowds as crowding
 from shared.crowds import Crowds, most_of
 from shared.patience import patient_for
 from shared.settings import Settings
