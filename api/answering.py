@@ -13,7 +13,7 @@ from api.choices import Choices
 from api.cursor import BEGIN, Cursor, cursor_of, last_event_id, numbered
 from api.disconnect import unless_gone
 from api.errors import ApiError, begun_anew
-from shared.runs import Restarted, RunCompleted, RunEvent
+from shared.run_events import Restarted, RunCompleted, RunEvent
 from shared.settings import Settings
 
 _T = TypeVar("_T")

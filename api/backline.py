@@ -8,7 +8,8 @@ from typing import Any, Literal
 import msgspec
 from msgspec import UNSET, UnsetType
 
-from shared.runs import OnWorkerLoss, RunCompleted, ToolFinished, ToolStarted
+from shared.run_events import RunCompleted, ToolFinished, ToolStarted
+from shared.runs import OnWorkerLoss
 from shared.settings import Settings
 
 

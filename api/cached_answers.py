@@ -11,7 +11,8 @@ from redis.exceptions import RedisError
 
 from shared.answer_cache import AnswerCache, entry_name
 from shared.registry import CachedRegistry
-from shared.runs import CacheTerms, RunEvent, RunRequest
+from shared.run_events import RunEvent
+from shared.runs import CacheTerms, RunRequest
 from shared.settings import Settings
 
 CacheWord = Literal["", "hit", "miss", "bypass"]

@@ -7,8 +7,9 @@ import time
 from api.accepted import AcceptedRun
 from api.errors import ApiError
 from shared.registry import CachedRegistry
+from shared.run_events import ErrorKind, RunError, RunFailed
 from shared.run_store import RunStore
-from shared.runs import ErrorKind, RunError, RunFailed, RunState
+from shared.runs import RunState
 from shared.settings import Settings
 
 _UNSERVED_S = 10.0

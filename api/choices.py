@@ -13,7 +13,7 @@ import msgspec
 
 from api.accepted import AcceptedRun
 from api.errors import ApiError, cancelled, failed
-from shared.runs import (
+from shared.run_events import (
     FellBack,
     LoggedEvent,
     Restarted,
@@ -21,12 +21,12 @@ from shared.runs import (
     RunCompleted,
     RunEvent,
     RunFailed,
-    RunRequest,
     RunStarted,
     StderrKept,
     StepKept,
     UpstreamRetry,
 )
+from shared.runs import RunRequest
 from shared.tasks import end_tasks
 
 _BEGIN_S = 5.0

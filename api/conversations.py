@@ -17,6 +17,7 @@ from shared.added_items import (
     Rewrite,
     TooManyItemsError,
 )
+from shared.content import ToolResultPart
 from shared.conversations import (
     ConversationStore,
     Order,
@@ -28,7 +29,7 @@ from shared.conversations import (
 )
 from shared.prefix import prefix_under
 from shared.registry import CachedRegistry
-from shared.runs import RunRequest, ToolResultPart
+from shared.runs import RunRequest
 from shared.transcripts import TranscriptStore
 
 _LATER = "It may have expired, or it was deleted."

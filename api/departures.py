@@ -12,8 +12,8 @@ from redis.exceptions import RedisError
 
 from api.accepted import AcceptedRun
 from shared.repeats import Repeat
+from shared.run_events import RunCancelled
 from shared.run_store import RunStore
-from shared.runs import RunCancelled
 
 _SETTLE_S = 3.0
 _OUTAGE_POLL_S = 0.25

@@ -29,8 +29,8 @@ from api.run_events import run_frames
 from api.run_routes import accepted, visible_run
 from api.runs import Runs
 from api.unattended import Unattended
+from shared.run_events import Restarted, RunCancelled, RunCompleted, RunFailed
 from shared.run_index import RunIndex
-from shared.runs import Restarted, RunCancelled, RunCompleted, RunFailed
 from shared.settings import Settings
 from shared.stored import ObjectStore
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import msgspec
 
-from shared.runs import ErrorKind, RunCancelled, RunError
+from shared.run_events import ErrorKind, RunCancelled, RunError
 
 
 class ApiError(Exception):

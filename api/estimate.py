@@ -7,16 +7,8 @@ import math
 import msgspec
 
 from api.anthropic.estimate import BYTES_A_TOKEN, FRAME, WITH_TOOLS, file_tokens, image_tokens
-from shared.runs import (
-    ClientTool,
-    DocumentPart,
-    ImagePart,
-    Part,
-    RunRequest,
-    TextPart,
-    ToolResultPart,
-    ToolUsePart,
-)
+from shared.content import DocumentPart, ImagePart, Part, TextPart, ToolResultPart, ToolUsePart
+from shared.runs import ClientTool, RunRequest
 
 
 def estimate_run(run: RunRequest) -> int:

@@ -8,7 +8,8 @@ from api.claude_options import ClaudeOptions
 from api.errors import ApiError
 from api.media.load import Media, MediaRefusedError, Wanted, WantedDocument, WantedImage
 from api.media.sources import MediaError, source_of_url
-from shared.runs import Part, RunRequest, ToolResultPart
+from shared.content import Part, ToolResultPart
+from shared.runs import RunRequest
 
 
 async def with_files(run: RunRequest, options: ClaudeOptions | None, media: Media) -> RunRequest:

@@ -12,7 +12,7 @@ import msgspec
 from api.accepted import AcceptedRun
 from api.errors import ApiError
 from api.runs import Runs
-from shared.runs import (
+from shared.run_events import (
     CallDelta,
     LoggedEvent,
     RunCancelled,

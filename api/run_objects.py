@@ -7,8 +7,9 @@ from typing import Literal
 import msgspec
 
 from api.errors import failed
+from shared.run_events import Finish, RunCancelled, RunCompleted, RunFailed, TerminalEvent
 from shared.run_index import RunRecord
-from shared.runs import Finish, RunCancelled, RunCompleted, RunFailed, RunState, TerminalEvent
+from shared.runs import RunState
 
 
 class RunUsage(msgspec.Struct, frozen=True):

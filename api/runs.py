@@ -28,14 +28,9 @@ from shared.fallbacks import agent_only
 from shared.prefix import prefix_of
 from shared.registry import CachedRegistry, Registry
 from shared.repeats import Repeat, beside
+from shared.run_events import LoggedEvent, RunCancelled, RunEvent
 from shared.run_store import RunStatus, RunStore
-from shared.runs import (
-    LoggedEvent,
-    RunCancelled,
-    RunEvent,
-    RunRequest,
-    new_run_id,
-)
+from shared.runs import RunRequest, new_run_id
 from shared.settings import Settings
 
 _TICK_S = 2.0

@@ -7,7 +7,7 @@ import re
 from collections.abc import Iterable, Sequence
 from typing import Literal
 
-from shared.runs import Part, TextPart, ToolResultPart, ToolUsePart, Turn
+from shared.content import Part, TextPart, ToolResultPart, ToolUsePart, Turn
 
 _CALL_ID = re.compile(r"[a-zA-Z0-9_-]{1,128}")
 

@@ -19,7 +19,7 @@ from benchmarks.reply import CLI, Reply, Tap
 from benchmarks.results import Cpu
 from benchmarks.side import cpu_s
 from benchmarks.stack import Stack
-from shared.runs import Turn
+from shared.content import Turn
 from worker.claude.home import Homes
 from worker.claude.launch import Launcher
 from worker.claude.transcript import transcript_of

@@ -20,7 +20,8 @@ from benchmarks.results import Chats, Memory, Resumed, Seeding
 from benchmarks.side import cpu_s, settled
 from benchmarks.stack import Stack
 from scripted_model import say
-from shared.runs import RunRequest, TextPart, Turn
+from shared.content import TextPart, Turn
+from shared.runs import RunRequest
 from worker.claude.home import Homes, trust
 from worker.claude.launch import Launcher
 from worker.claude.live import LiveProcess, new_session_id

@@ -9,8 +9,9 @@ import msgspec
 from redis.asyncio import Redis
 
 from shared import redis_keys as keys
+from shared.content import DocumentPart, ImagePart, Part, TextPart, ToolResultPart
 from shared.keys import Limits
-from shared.runs import DocumentPart, ImagePart, Part, RunRequest, TextPart, ToolResultPart
+from shared.runs import RunRequest
 from shared.scripts import Scripts, Value
 
 NAMES = Limits.__struct_fields__

@@ -14,12 +14,11 @@ import msgspec
 from redis.asyncio import Redis
 
 from shared import redis_keys as keys
-from shared.runs import (
+from shared.run_events import (
     CallDelta,
     CallStarted,
     RunCompleted,
     RunEvent,
-    RunRequest,
     TextDelta,
     ThinkingDelta,
     ToolFinished,
@@ -28,6 +27,7 @@ from shared.runs import (
     decode_event,
     encode_event,
 )
+from shared.runs import RunRequest
 from shared.scripts import Scripts, Value
 from shared.settings import Settings
 

@@ -13,7 +13,7 @@ from contextlib import contextmanager, suppress
 from redis.asyncio import Redis
 
 from shared import redis_keys as keys
-from shared.runs import TERMINAL_STATES, LoggedEvent, decode_event
+from shared.run_events import TERMINAL_STATES, LoggedEvent, decode_event
 from shared.subscriber import Subscriber
 
 _PAGE = 500

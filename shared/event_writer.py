@@ -18,7 +18,7 @@ from redis.exceptions import RedisError
 
 from shared import redis_keys as keys
 from shared.redis_wire import Command, RedisWire
-from shared.runs import RunEvent, encode_event
+from shared.run_events import RunEvent, encode_event
 
 _GATHER_S = 0.002
 _ANSWERS_S = 0.02

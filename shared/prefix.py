@@ -12,7 +12,8 @@ from collections.abc import Sequence
 
 import msgspec
 
-from shared.runs import Part, RunRequest, TextPart, ToolUsePart, Turn
+from shared.content import Part, TextPart, ToolUsePart, Turn
+from shared.runs import RunRequest
 
 _VERSION = "1"
 _encoder = msgspec.msgpack.Encoder(order="deterministic")

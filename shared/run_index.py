@@ -10,7 +10,8 @@ import msgspec
 from redis.asyncio import Redis
 
 from shared import redis_keys as keys
-from shared.runs import RunRequest, RunState, TerminalEvent, decode_event
+from shared.run_events import TerminalEvent, decode_event
+from shared.runs import RunRequest, RunState
 from shared.scripts import Scripts, Value
 
 _MOST_LOOKED_AT = 1_000

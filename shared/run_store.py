@@ -13,20 +13,9 @@ from shared.accounts import NAMES as LIMITS
 from shared.accounts import LimitReachedError, Standing, decode_standing, reservation
 from shared.keys import Limits
 from shared.repeats import Found, KeyReusedError, Repeat, RunGoneError
+from shared.run_events import TERMINAL_STATES, RunEvent, RunFailed, RunStarted, TerminalEvent, encode_event
 from shared.run_index import about
-from shared.runs import (
-    TERMINAL_STATES,
-    TIERS,
-    RunEvent,
-    RunFailed,
-    RunRequest,
-    RunStarted,
-    RunState,
-    TerminalEvent,
-    decode_request,
-    encode_event,
-    encode_request,
-)
+from shared.runs import TIERS, RunRequest, RunState, decode_request, encode_request
 from shared.scripts import Scripts, Value
 
 JOB_FUNCTION = "execute"

@@ -11,7 +11,8 @@ from redis.exceptions import RedisError
 
 from shared.agents import Agent
 from shared.answer_cache import AnswerCache, Recording, entry_name
-from shared.runs import CacheTerms, RunCompleted, RunEvent, RunRequest, TerminalEvent
+from shared.run_events import RunCompleted, RunEvent, TerminalEvent
+from shared.runs import CacheTerms, RunRequest
 from shared.settings import Settings
 from worker.fallback.turns import Turns
 from worker.recovery import Lost

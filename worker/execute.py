@@ -14,19 +14,19 @@ from redis.exceptions import RedisError
 from shared import redis_keys as keys
 from shared.event_writer import EventWriter
 from shared.projects import directory_of
-from shared.run_store import Attempt, Claim, RunStore, UnreadableRunError
-from shared.runs import (
+from shared.run_events import (
     ErrorKind,
     Restarted,
     RunCancelled,
     RunCompleted,
     RunError,
     RunFailed,
-    RunRequest,
     StderrKept,
     TerminalEvent,
     decode_event,
 )
+from shared.run_store import Attempt, Claim, RunStore, UnreadableRunError
+from shared.runs import RunRequest
 from shared.settings import Settings
 from shared.tasks import end_tasks
 from worker.admission import NotPermittedError, admit

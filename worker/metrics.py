@@ -12,8 +12,8 @@ from typing import Final, NamedTuple
 from prometheus_client import Counter, Histogram
 
 from shared.metrics import FIRST_TOKEN_SECONDS, OTHER, SECONDS, ProcessMetrics, Tallies, Tally
+from shared.run_events import TERMINAL_STATES, RunCompleted, RunFailed, TerminalEvent, UpstreamRetry
 from shared.run_store import Attempt
-from shared.runs import TERMINAL_STATES, RunCompleted, RunFailed, TerminalEvent, UpstreamRetry
 from worker.processes import HOW_FOUND, HowFound
 
 _GAP_SECONDS: Final = (

@@ -9,8 +9,7 @@ from redis.asyncio import Redis
 from redis.exceptions import RedisError
 
 from shared.happenings import Happening, Happenings
-from shared.run_store import Attempt
-from shared.runs import (
+from shared.run_events import (
     CallDelta,
     OutputEvent,
     RunEvent,
@@ -20,6 +19,7 @@ from shared.runs import (
     ThinkingDelta,
     UpstreamRetry,
 )
+from shared.run_store import Attempt
 from shared.series import SeriesStore
 from worker.metrics import AgentMeter
 

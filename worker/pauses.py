@@ -10,8 +10,8 @@ import structlog
 from redis.exceptions import RedisError
 
 from shared.pauses import PauseStore
+from shared.run_events import ErrorKind, RunError
 from shared.run_store import Claim
-from shared.runs import ErrorKind, RunError
 
 _FIRST_S, _MOST_S = 1.0, 10.0
 _MOST_ASKED_S = 300.0

@@ -13,7 +13,8 @@ from typing import Literal
 import msgspec
 
 from shared.agents import Agent
-from shared.runs import ImagePart, RunRequest, Turn
+from shared.content import ImagePart, Turn
+from shared.runs import RunRequest
 from shared.settings import Settings
 from worker.claude.client_tools import ClientTools
 from worker.claude.home import Home, Homes, forget_memory, trust

@@ -12,18 +12,18 @@ from typing import Any
 
 import msgspec
 
-from shared.runs import (
+from shared.content import TextPart
+from shared.run_events import (
     CallStarted,
     FellBack,
     OutputEvent,
     Restarted,
     RunEvent,
-    RunRequest,
     StepKept,
     TextDelta,
-    TextPart,
     ToolStarted,
 )
+from shared.runs import RunRequest
 from worker.claude.transcript import Entry, Message, content_of, entries_of
 
 _LEVEL = 1

@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import Awaitable, Callable
 
 from shared.event_writer import EventWriter
-from shared.runs import (
+from shared.run_events import (
     ErrorKind,
     OutputEvent,
     RunCompleted,

@@ -14,9 +14,10 @@ from redis.exceptions import RedisError
 from redis.exceptions import TimeoutError as RedisTimeoutError
 
 from shared import redis_keys as keys
+from shared.content import ToolUsePart
 from shared.conversations import ConversationStore, transcript_key
 from shared.prefix import prefix_after
-from shared.runs import RunRequest, ToolUsePart
+from shared.runs import RunRequest
 from shared.settings import Settings
 from shared.transcripts import TranscriptKey, TranscriptStore, TranscriptTooLargeError
 from worker.claude.live import LiveProcess

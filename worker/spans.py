@@ -9,15 +9,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from shared.runs import (
-    RunCompleted,
-    RunEvent,
-    RunFailed,
-    RunRequest,
-    TerminalEvent,
-    ToolFinished,
-    ToolStarted,
-)
+from shared.run_events import RunCompleted, RunEvent, RunFailed, TerminalEvent, ToolFinished, ToolStarted
+from shared.runs import RunRequest
 from shared.tracing import Span, Tracing, trace_id_of
 from worker.fallback.turns import Turns
 from worker.notes import Watch

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from shared.runs import RunEvent, StderrKept
+from shared.run_events import RunEvent, StderrKept
 from shared.telemetry import redacted
 
 MOST_STDERR = 4_000

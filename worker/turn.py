@@ -7,17 +7,17 @@ from typing import Protocol
 
 import structlog
 
-from shared.runs import (
+from shared.content import ToolUsePart
+from shared.run_events import (
     ErrorKind,
     RunCancelled,
     RunCompleted,
     RunError,
     RunEvent,
     RunFailed,
-    RunRequest,
     TerminalEvent,
-    ToolUsePart,
 )
+from shared.runs import RunRequest
 from shared.settings import Settings
 from shared.telemetry import redacted
 from worker.claude.calls import Calls

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 
 from shared.agents import Agent
-from shared.runs import ErrorKind, RunCompleted, RunError, RunFailed, RunRequest, TerminalEvent
+from shared.run_events import ErrorKind, RunCompleted, RunError, RunFailed, TerminalEvent
+from shared.runs import RunRequest
 from shared.settings import Settings
 from worker.claude.process import CliNotStartedError
 from worker.pool import Pool

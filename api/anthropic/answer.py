@@ -33,7 +33,7 @@ from api.anthropic.message import (
 from api.backline import BacklineInfo, ToolActivity, activity_of, info_of
 from api.errors import ApiError
 from api.one_line import json_text, one_line
-from shared.runs import (
+from shared.run_events import (
     CallDelta,
     CallStarted,
     Restarted,

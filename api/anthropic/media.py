@@ -24,7 +24,7 @@ from api.errors import ApiError
 from api.media.kinds import title_of
 from api.media.load import Media, MediaPart, MediaRefusedError, Wanted, WantedDocument, WantedImage
 from api.media.sources import Inline, MediaError, Source, decode_base64, source_of_url
-from shared.runs import DocumentPart, Part, TextPart
+from shared.content import DocumentPart, Part, TextPart
 
 Shown = TextBlock | ImageBlock | DocumentBlock | SearchResultBlock
 Loaded = Mapping[str, MediaPart]

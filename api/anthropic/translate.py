@@ -23,17 +23,8 @@ from api.errors import ApiError
 from api.numbers import check_range
 from api.places import Place
 from api.turns import TurnsBuilder, call_id, unanswered
-from shared.runs import (
-    Effort,
-    LaunchOptions,
-    Part,
-    RunRequest,
-    Sampling,
-    TextPart,
-    ToolResultPart,
-    ToolUsePart,
-    Turn,
-)
+from shared.content import Part, TextPart, ToolResultPart, ToolUsePart, Turn
+from shared.runs import Effort, LaunchOptions, RunRequest, Sampling
 
 _MOST_STOPS = 16
 _LONGEST_STOP = 256

@@ -7,7 +7,7 @@ from typing import Any, Literal
 
 import msgspec
 
-from shared.runs import (
+from shared.run_events import (
     CallDelta,
     CallStarted,
     LoggedEvent,

@@ -8,7 +8,7 @@ import unicodedata
 from typing import Literal
 
 from api.media.sources import MediaError
-from shared.runs import DocumentPart, ImagePart
+from shared.content import DocumentPart, ImagePart
 
 _IMAGES = (
     (re.compile(rb"\x89PNG\r\n\x1a\n"), "image/png"),

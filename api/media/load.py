@@ -17,8 +17,8 @@ from api.media.kinds import document_part, image_part
 from api.media.roots import read_below
 from api.media.sources import Inline, Local, MediaError, Remote, Source, Uploaded
 from api.media.uploads import read_upload
+from shared.content import DocumentPart, ImagePart
 from shared.files import Files
-from shared.runs import DocumentPart, ImagePart
 from shared.settings import Settings
 
 _AT_ONCE = 4

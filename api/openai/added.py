@@ -10,7 +10,8 @@ import msgspec
 from api.errors import ApiError
 from api.turns import TurnsBuilder
 from shared.added_items import AddedItem, ItemRole, new_item_id
-from shared.runs import RunRequest, TextPart, ToolResultPart, Turn
+from shared.content import TextPart, ToolResultPart, Turn
+from shared.runs import RunRequest
 
 _MOST = 20
 _ROLES: tuple[ItemRole, ...] = ("user", "assistant", "system", "developer")

@@ -23,7 +23,7 @@ from api.openai.completion import (
     PromptTokensDetails,
 )
 from api.openai.tools import custom_input
-from shared.runs import (
+from shared.run_events import (
     CallDelta,
     CallStarted,
     Restarted,

@@ -35,7 +35,8 @@ from api.places import Place, find_place, put
 from api.runs import Runs
 from api.working_copies import Projects
 from shared.registry import CachedRegistry
-from shared.runs import RunEvent, RunRequest
+from shared.run_events import RunEvent
+from shared.runs import RunRequest
 from shared.settings import Settings
 
 _log = structlog.get_logger(__name__)

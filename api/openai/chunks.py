@@ -10,7 +10,7 @@ from api.errors import ApiError
 from api.one_line import json_text, one_line
 from api.openai.answer import REFUSED, Answer, Subject, custom_of, envelope_of, finish_of, info_of, usage_of
 from api.openai.completion import CallChunk, CalledFunction, ChatCompletionChunk, ChunkChoice, ChunkDelta
-from shared.runs import (
+from shared.run_events import (
     CallDelta,
     CallStarted,
     RunCompleted,

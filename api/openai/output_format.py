@@ -6,7 +6,7 @@ from typing import Any
 
 import msgspec
 
-from shared.runs import (
+from shared.run_events import (
     RunCompleted,
     RunEvent,
     TextDelta,

@@ -8,7 +8,7 @@ from api.errors import ApiError
 from api.openai.answer import Fold, Subject
 from api.openai.chunks import KEEP_ALIVE, Chunks, ending, error_frame
 from api.openai.output_format import Formatted
-from shared.runs import RunCompleted, RunEvent
+from shared.run_events import RunCompleted, RunEvent
 
 
 class ChunkStream:

@@ -12,7 +12,7 @@ from api.one_line import json_text, one_line
 from api.openai.answer import Subject, finish_of, info_of, usage_of
 from api.openai.chunks import DONE, KEEP_ALIVE, error_frame
 from api.openai.text_wire import TextChoice, TextCompletion
-from shared.runs import Restarted, RunCompleted, RunEvent, TextDelta
+from shared.run_events import Restarted, RunCompleted, RunEvent, TextDelta
 
 
 class TextStream:

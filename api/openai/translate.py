@@ -37,16 +37,8 @@ from api.openai.wire import (
     UserMessage,
 )
 from api.turns import TurnsBuilder, call_id, unanswered
-from shared.runs import (
-    LaunchOptions,
-    Part,
-    RunRequest,
-    Sampling,
-    TextPart,
-    ToolResultPart,
-    ToolUsePart,
-    Turn,
-)
+from shared.content import Part, TextPart, ToolResultPart, ToolUsePart, Turn
+from shared.runs import LaunchOptions, RunRequest, Sampling
 
 _NOT_IN_NAMES = re.compile(r"[^a-zA-Z0-9_-]")
 _LONGEST_NAME = 128

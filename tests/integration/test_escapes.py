@@ -17,7 +17,8 @@ import pytest
 from openai import AsyncOpenAI
 
 from scripted_model import Script, call, script, text, use_tool
-from shared.runs import ErrorKind, LaunchOptions, RunCompleted, RunFailed
+from shared.run_events import ErrorKind, RunCompleted, RunFailed
+from shared.runs import LaunchOptions
 from tests.support.asking import ask, text_of
 from tests.support.forging import asked, run
 from tests.support.model import Model

@@ -5,9 +5,11 @@ from __future__ import annotations
 import asyncio
 
 from shared import redis_keys as keys
+from shared.content import TextPart
 from shared.redis import connect
+from shared.run_events import TERMINAL_STATES, RunEvent, decode_event
 from shared.run_store import RunStore
-from shared.runs import TERMINAL_STATES, RunEvent, RunRequest, TextPart, decode_event, new_run_id
+from shared.runs import RunRequest, new_run_id
 from tests.support.stack import Stack
 
 _END_S = 60.0

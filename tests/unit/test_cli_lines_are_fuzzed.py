@@ -9,7 +9,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from shared.runs import encode_event
+from shared.run_events import encode_event
 from worker.claude import process as claude_process
 from worker.claude.process import ClaudeProcess
 from worker.claude.translate import Translator, is_result

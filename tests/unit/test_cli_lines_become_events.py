@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from shared.runs import (
+from shared.run_events import (
     ErrorKind,
     RunCompleted,
     RunEvent,

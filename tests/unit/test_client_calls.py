@@ -9,7 +9,8 @@ from typing import Any
 from hypothesis import given
 from hypothesis import strategies as st
 
-from shared.runs import CallDelta, CallStarted, ClientTool, LaunchOptions, RunEvent, ToolChoice
+from shared.run_events import CallDelta, CallStarted, RunEvent
+from shared.runs import ClientTool, LaunchOptions, ToolChoice
 from worker.claude.calls import Calls
 from worker.claude.client_tools import ClientTools
 from worker.claude.json_text import JsonText

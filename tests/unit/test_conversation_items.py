@@ -14,9 +14,10 @@ from api.openai.items import items_of
 from api.openai.removal import Removal, without_item
 from shared import redis_keys as keys
 from shared.added_items import MOST_ITEMS, AddedItem, AddedItems, ItemRole, Rewrite, TooManyItemsError
+from shared.content import TextPart, ToolResultPart, Turn
 from shared.conversations import ConversationStore
 from shared.prefix import prefix_after
-from shared.runs import RunRequest, TextPart, ToolResultPart, Turn
+from shared.runs import RunRequest
 
 PROMPT = RunRequest(agent="a", prompt=(TextPart("Prompt."),), tenant="t")
 

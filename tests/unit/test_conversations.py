@@ -19,10 +19,11 @@ from api.openai.translate import translate
 from api.openai.wire import ChatRequest
 from shared import redis_keys as keys
 from shared.added_items import AddedItems
+from shared.content import TextPart
 from shared.conversations import ConversationStore, Record, UnknownPlaceError, transcript_key
 from shared.prefix import prefix_after, prefix_of, prefix_under
 from shared.registry import CachedRegistry, RegistryStore
-from shared.runs import RunRequest, TextPart
+from shared.runs import RunRequest
 from shared.transcripts import TranscriptStore
 
 PLACE = Record(

@@ -12,9 +12,10 @@ from api.browser_sessions import COOKIE, token_of
 from shared import redis_keys as keys
 from shared.dead_letters import DeadLetters
 from shared.keys import Grant, KeyStore
+from shared.run_events import ErrorKind, RunError, RunEvent, RunFailed, StderrKept
 from shared.run_index import RunIndex
 from shared.run_store import RunStore
-from shared.runs import ErrorKind, RunError, RunEvent, RunFailed, StderrKept, new_run_id
+from shared.runs import new_run_id
 from tests.unit.support import Valkey, request
 from tests.unit.support_api import announce, bearer, serving
 from worker.stderr import MOST_STDERR, Stderr

@@ -36,7 +36,7 @@ from api.openai.text_wire import CompletionRequest
 from api.openai.wire import ChatRequest
 from cli import main as command
 from shared import redis_keys, settings
-from shared.runs import ErrorKind, RunError
+from shared.run_events import ErrorKind, RunError
 from shared.settings import Settings
 from shared.settings_values import to_text
 

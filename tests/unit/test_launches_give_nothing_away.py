@@ -11,18 +11,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from shared.agents import Agent
-from shared.runs import (
-    DocumentPart,
-    ImagePart,
-    LaunchOptions,
-    Part,
-    RunRequest,
-    Sampling,
-    TextPart,
-    ToolResultPart,
-    ToolUsePart,
-    Turn,
-)
+from shared.content import DocumentPart, ImagePart, Part, TextPart, ToolResultPart, ToolUsePart, Turn
+from shared.runs import LaunchOptions, RunRequest, Sampling
 from shared.settings import Settings
 from worker.claude import launch as launching
 from worker.claude.client_tools import ClientTools

@@ -16,8 +16,9 @@ from shared import redis_keys as keys
 from shared.accounts import Accounts, LimitReachedError, estimated_tokens
 from shared.keys import Limits
 from shared.redis import connect
+from shared.run_events import RunCompleted, Usage
 from shared.run_store import RunStore
-from shared.runs import RunCompleted, Usage, new_run_id
+from shared.runs import new_run_id
 from tests.unit.support import CANCELLED, Valkey, request
 
 KEY = "key_1"

@@ -16,8 +16,8 @@ from shared.data_mark import DataMark
 from shared.event_tail import EventHub, EventsLostError
 from shared.event_writer import EventWriter
 from shared.registry import CachedRegistry, RegistryStore
+from shared.run_events import LoggedEvent, TextDelta
 from shared.run_store import RunStore
-from shared.runs import LoggedEvent, TextDelta
 from shared.settings import Settings
 from tests.unit.support import COMPLETED, running, submit
 

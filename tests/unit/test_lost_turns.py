@@ -8,18 +8,18 @@ from typing import Any
 from hypothesis import given
 from hypothesis import strategies as st
 
-from shared.runs import (
+from shared.content import TextPart
+from shared.run_events import (
     Restarted,
     RunEvent,
-    RunRequest,
     RunStarted,
     StepKept,
     TextDelta,
-    TextPart,
     ThinkingDelta,
     ToolFinished,
     ToolStarted,
 )
+from shared.runs import RunRequest
 from worker.claude.transcript import Entry, Message
 from worker.recovery import GO_ON, Steps, lost_turn
 

@@ -22,8 +22,9 @@ from api.openai.wire import (
     TextContent,
     UserMessage,
 )
+from shared.content import DocumentPart, ImagePart, Part, Turn
 from shared.prefix import prefix_of
-from shared.runs import DocumentPart, ImagePart, Part, RunRequest, Turn
+from shared.runs import RunRequest
 from shared.settings import Settings
 from tests.support.media import PDF, answer, b64, data_url, png, web_server
 

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from api.media.kinds import document_part, image_part, title_of
 from api.media.sources import Inline, Local, MediaError, Remote, Source, source_of_data, source_of_url
-from shared.runs import DocumentPart, ImagePart
+from shared.content import DocumentPart, ImagePart
 from tests.support.media import PDF, b64, data_url, png
 
 JPEG = b"\xff\xd8\xff\xe0rest"

@@ -20,18 +20,9 @@ from api.media.fetch import Fetcher
 from api.media.load import Media
 from api.models import Choice
 from api.places import Place
+from shared.content import DocumentPart, ImagePart, TextPart, ToolResultPart, ToolUsePart, Turn
 from shared.prefix import prefix_after, prefix_of
-from shared.runs import (
-    DocumentPart,
-    ImagePart,
-    JsonOutput,
-    RunRequest,
-    TextPart,
-    ToolChoice,
-    ToolResultPart,
-    ToolUsePart,
-    Turn,
-)
+from shared.runs import JsonOutput, RunRequest, ToolChoice
 from shared.settings import Settings
 
 PLACE = Place(Choice(agent="a", claude_model="opus"))

@@ -8,22 +8,19 @@ from typing import Any
 import msgspec
 import pytest
 
+from shared.content import TextPart, Turn
 from shared.registry import Registry, WorkerRecord
-from shared.runs import (
+from shared.run_events import (
     ErrorKind,
     RunCancelled,
     RunCompleted,
     RunError,
     RunFailed,
-    RunRequest,
-    TextPart,
-    Turn,
     Usage,
     decode_event,
-    decode_request,
     encode_event,
-    encode_request,
 )
+from shared.runs import RunRequest, decode_request, encode_request
 
 USAGE = Usage(1, 2, 3, 4, 0.5)
 REQUEST = RunRequest(

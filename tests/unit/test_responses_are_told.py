@@ -20,7 +20,7 @@ from api.openai.responses.objects import Response
 from api.openai.responses.open_items import CallName
 from api.openai.responses.story import Story, encoded, frames
 from api.openai.responses.telling import Manner, Telling, told_whole
-from shared.runs import (
+from shared.run_events import (
     CallDelta,
     CallStarted,
     ErrorKind,

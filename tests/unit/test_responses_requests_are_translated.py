@@ -20,19 +20,8 @@ from api.openai.responses.tools import chat_tools
 from api.openai.responses.wire import ResponsesRequest
 from api.openai.translate import translate
 from api.openai.wire import ChatRequest, ImageContent, UserMessage
-from shared.runs import (
-    ClientTool,
-    DocumentPart,
-    ImagePart,
-    JsonOutput,
-    RunRequest,
-    Sampling,
-    TextPart,
-    ToolChoice,
-    ToolResultPart,
-    ToolUsePart,
-    Turn,
-)
+from shared.content import DocumentPart, ImagePart, TextPart, ToolResultPart, ToolUsePart, Turn
+from shared.runs import ClientTool, JsonOutput, RunRequest, Sampling, ToolChoice
 
 HELLO = TextPart("Hello.")
 CITY = {"type": "object", "properties": {"city": {"type": "string"}}}

@@ -29,19 +29,17 @@ from redis.exceptions import ResponseError
 
 from shared import redis_keys as keys
 from shared.redis import connect
-from shared.run_store import Claim, QueueFullError, RunStore
-from shared.runs import (
+from shared.run_events import (
     TERMINAL_STATES,
-    TIERS,
     RunEvent,
     RunStarted,
-    RunState,
     TerminalEvent,
     TextDelta,
-    Tier,
     decode_event,
     encode_event,
 )
+from shared.run_store import Claim, QueueFullError, RunStore
+from shared.runs import TIERS, RunState, Tier
 from tests.unit.support import CANCELLED, COMPLETED, FAILED, Valkey, request
 
 _T = TypeVar("_T")

@@ -11,18 +11,17 @@ from msgspec import msgpack
 from msgspec.structs import replace
 
 from shared import redis_keys as keys
-from shared.run_store import JOB_FUNCTION, Claim, QueueFullError, RunStore
-from shared.runs import (
+from shared.run_events import (
     RunCancelled,
     RunCompleted,
     RunEvent,
     RunFailed,
     RunStarted,
-    RunState,
     TextDelta,
     decode_event,
-    new_run_id,
 )
+from shared.run_store import JOB_FUNCTION, Claim, QueueFullError, RunStore
+from shared.runs import RunState, new_run_id
 from tests.unit.support import CANCELLED, COMPLETED, FAILED, lapse, names_in, request, submit
 
 QUEUE = keys.queue("a")

@@ -8,7 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from shared.runs import LaunchOptions, RunRequest, TextPart
+from shared.content import TextPart
+from shared.runs import LaunchOptions, RunRequest
 from shared.settings import Settings
 from worker.admission import NotPermittedError, admit, directory_in
 

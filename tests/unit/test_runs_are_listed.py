@@ -11,9 +11,10 @@ from msgspec.structs import replace
 
 from shared import redis_keys as keys
 from shared.keys import Grant, KeyStore
+from shared.run_events import ErrorKind, RunError, RunFailed, Usage
 from shared.run_index import NoSuchPlaceError, RunIndex
 from shared.run_store import RunStore
-from shared.runs import ErrorKind, RunError, RunFailed, RunState, Usage, new_run_id
+from shared.runs import RunState, new_run_id
 from tests.unit.support import CANCELLED, Valkey, request
 from tests.unit.support_api import announce, bearer, error_of, serving
 

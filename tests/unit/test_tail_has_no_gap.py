@@ -15,8 +15,8 @@ from shared import redis_keys as keys
 from shared.event_tail import Cursor, EventHub
 from shared.event_writer import EventWriter
 from shared.redis import connect
+from shared.run_events import LoggedEvent, RunEvent, RunStarted, TextDelta
 from shared.run_store import Claim, RunStore
-from shared.runs import LoggedEvent, RunEvent, RunStarted, TextDelta
 from tests.unit.support import COMPLETED, FAILED, Valkey, eventually, lapse, running, submit
 
 QUEUE = keys.queue("a")

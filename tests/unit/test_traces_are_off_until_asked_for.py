@@ -10,7 +10,8 @@ from litestar.types import Receive, Scope, Send
 from structlog.contextvars import get_contextvars
 
 from api.tracing import traceparent_in, with_trace
-from shared.runs import RunRequest, TextPart, decode_request, encode_request
+from shared.content import TextPart
+from shared.runs import RunRequest, decode_request, encode_request
 from shared.tracing import trace_id_of, tracing_for, valid
 from tests.unit.support import request
 from worker.spans import trace_of

@@ -11,8 +11,9 @@ from msgspec.structs import replace
 
 from shared import redis_keys as keys
 from shared.keys import Grant, KeyRecord, KeyStore, Limits
+from shared.run_events import RunCompleted, TerminalEvent, Usage
 from shared.run_store import RunStore
-from shared.runs import RunCompleted, TerminalEvent, Usage, new_run_id
+from shared.runs import new_run_id
 from tests.unit.support import FAILED, Valkey, request, until
 from tests.unit.support_api import announce, bearer, serving
 

@@ -11,8 +11,10 @@ from typing import Any, Literal
 
 import msgspec
 
+from shared.content import ToolUsePart
 from shared.json_schema import mismatch
-from shared.runs import CallDelta, CallStarted, ClientTool, RunEvent, ToolChoice, ToolUsePart
+from shared.run_events import CallDelta, CallStarted, RunEvent
+from shared.runs import ClientTool, ToolChoice
 from worker.claude.client_tools import ClientTools
 
 _MOST_MENDS = 2

@@ -11,7 +11,8 @@ from typing import Any
 
 import msgspec
 
-from shared.runs import ClientTool, RunRequest, ToolUsePart, Turn
+from shared.content import ToolUsePart, Turn
+from shared.runs import ClientTool, RunRequest
 from worker.claude.lines import HookInput
 
 SERVER = "client"

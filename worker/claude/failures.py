@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 
-from shared.runs import ErrorKind, RunError
+from shared.run_events import ErrorKind, RunError
 from worker.claude.lines import Result
 
 _OPERATORS_ADVICE = re.compile(r" If it persists, check your inference gateway \([^)]*\)\.?")

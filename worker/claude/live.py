@@ -11,7 +11,8 @@ from uuid import uuid4
 
 import msgspec
 
-from shared.runs import Part, RunRequest
+from shared.content import Part
+from shared.runs import RunRequest
 from worker.claude.client_tools import ClientTools
 from worker.claude.cut import until_cut
 from worker.claude.launch import Launch

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import msgspec
 
-from shared.runs import Usage
+from shared.run_events import Usage
 from worker.claude.lines import TokenCount
 
 

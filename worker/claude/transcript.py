@@ -12,16 +12,8 @@ from uuid import uuid4
 
 import msgspec
 
-from shared.runs import (
-    DocumentPart,
-    ImagePart,
-    Part,
-    RunRequest,
-    TextPart,
-    ToolResultPart,
-    ToolUsePart,
-    Turn,
-)
+from shared.content import DocumentPart, ImagePart, Part, TextPart, ToolResultPart, ToolUsePart, Turn
+from shared.runs import RunRequest
 
 _TIMESTAMP = "2026-01-01T00:00:00.000Z"
 """Any will do: the CLI asks for one and sends none to the model."""

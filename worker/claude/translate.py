@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from enum import Enum
 
+from shared.content import ToolUsePart
 from shared.json_schema import mismatch
-from shared.runs import (
+from shared.run_events import (
     ErrorKind,
     Finish,
-    JsonOutput,
     RunCompleted,
     RunError,
     RunEvent,
@@ -18,10 +18,10 @@ from shared.runs import (
     ThinkingDelta,
     ToolFinished,
     ToolStarted,
-    ToolUsePart,
     UpstreamRetry,
     Usage,
 )
+from shared.runs import JsonOutput
 from worker.claude.calls import Calls
 from worker.claude.failures import ApiFailure, error_of
 from worker.claude.json_text import JsonText

@@ -7,20 +7,9 @@ from typing import Any
 
 import msgspec
 
+from shared.content import DocumentPart, ImagePart, Part, TextPart, ToolResultPart, ToolUsePart, Turn
 from shared.fallbacks import Fallback
-from shared.runs import (
-    DocumentPart,
-    Effort,
-    ImagePart,
-    Part,
-    RunRequest,
-    Sampling,
-    TextPart,
-    ToolChoice,
-    ToolResultPart,
-    ToolUsePart,
-    Turn,
-)
+from shared.runs import Effort, RunRequest, Sampling, ToolChoice
 
 _EFFORTS: dict[Effort, str] = {"max": "xhigh"}
 """Where OpenAI's word is another."""

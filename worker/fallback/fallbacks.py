@@ -8,7 +8,8 @@ from collections.abc import Sequence
 import structlog
 
 from shared.fallbacks import Fallback
-from shared.runs import ErrorKind, FellBack, RunError, RunEvent, RunFailed, RunRequest, TerminalEvent
+from shared.run_events import ErrorKind, FellBack, RunError, RunEvent, RunFailed, TerminalEvent
+from shared.runs import RunRequest
 from worker.fallback.breaker import Breakers, Outcome, Way
 from worker.fallback.hearing import Hearing, UnreadableError
 from worker.fallback.service import ServiceError, Services

@@ -5,7 +5,7 @@ from __future__ import annotations
 import msgspec
 
 from shared.json_schema import mismatch
-from shared.runs import (
+from shared.run_events import (
     ErrorKind,
     FellBack,
     Finish,
@@ -13,12 +13,12 @@ from shared.runs import (
     RunError,
     RunEvent,
     RunFailed,
-    RunRequest,
     TerminalEvent,
     TextDelta,
     ThinkingDelta,
     Usage,
 )
+from shared.runs import RunRequest
 from worker.claude.calls import Calls
 from worker.claude.client_tools import ClientTools
 from worker.claude.json_text import JsonText

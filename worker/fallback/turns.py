@@ -13,7 +13,7 @@ import msgspec
 import structlog
 
 from shared.fallbacks import agent_only
-from shared.runs import (
+from shared.run_events import (
     ErrorKind,
     OutputEvent,
     RunCancelled,
@@ -21,9 +21,9 @@ from shared.runs import (
     RunError,
     RunEvent,
     RunFailed,
-    RunRequest,
     TerminalEvent,
 )
+from shared.runs import RunRequest
 from shared.settings import Settings
 from shared.tasks import end_tasks
 from worker.fallback.breaker import Breakers, Leave, Outcome, Way

@@ -17,7 +17,8 @@ from api.openai.responses.telling import Manner, told_whole
 from api.runs import Runs
 from api.unattended import Unattended
 from shared import redis_keys as keys
-from shared.runs import ErrorKind, RunError, RunEvent, RunFailed, RunState, TerminalEvent
+from shared.run_events import ErrorKind, RunError, RunEvent, RunFailed, TerminalEvent
+from shared.runs import RunState
 from shared.settings import Settings
 from shared.stored import ObjectStore
 from shared.webhooks.outbox import Outbox

@@ -16,7 +16,7 @@ from api.openai.chunks import KEEP_ALIVE
 from api.openai.responses.events import Event
 from api.openai.responses.objects import Response
 from api.openai.responses.telling import Manner, Telling
-from shared.runs import ErrorKind, LoggedEvent, Restarted, RunError, RunEvent, RunFailed, TerminalEvent
+from shared.run_events import ErrorKind, LoggedEvent, Restarted, RunError, RunEvent, RunFailed, TerminalEvent
 
 _PAGE = 500
 

@@ -37,7 +37,7 @@ from api.openai.responses.open_items import (
     OpenReasoning,
     OpenRefusal,
 )
-from shared.runs import (
+from shared.run_events import (
     CallDelta,
     CallStarted,
     ErrorKind,
