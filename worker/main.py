@@ -27,7 +27,7 @@ from shared.keys import KeyStore
 from shared.pauses import PauseStore
 from shared.projects import ProjectStore
 from shared.redis import connect
-from shared.registry import AgentRecord, RegistryStore, WorkerRecord, describe
+from shared.registry import RegistryStore
 from shared.run_store import RunStore
 from shared.settings import Settings
 from shared.subscriber import Subscriber
@@ -51,9 +51,11 @@ from worker.metrics import WorkerMetrics
 from worker.pauses import Pauses, upstream_of
 from worker.policies import Policies
 from worker.pool import Owner, Pool
+from worker.presence import Presence
 from worker.processes import Processes
 from worker.projects import WorkingCopies, working_copy
-from worker.sandbox.bubblewrap import Bubblewrap, SandboxError, find_sandbox
+from worker.sandbox.bubblewrap import Bubblewrap, SandboxError
+from worker.sandbox.choice import choose_sandbox
 from worker.sessions import Sessions
 from worker.spans import Spans, TracedTurns
 from worker.state_metrics import StateMetrics
@@ -90,8 +92,8 @@ def serve(settings: Settings, environ: Mapping[str, str]) -> None:
         _log.warning("cli_missing", because=str(error), fallbacks=[f.label for f in settings.fallbacks])
         cli, version = settings.claude_path or Path("/claude-cli-is-missing"), "missing"
         settings = msgspec.structs.replace(settings, warm=0)
-    box = _sandbox(settings, agents, environ)
     try:
+        box = choose_sandbox(settings, agents, environ)
         upstream = find_upstream(settings, environ)
         policies = Policies(
             settings,
@@ -99,7 +101,7 @@ def serve(settings: Settings, environ: Mapping[str, str]) -> None:
             is_boxed=box is not None,
             has_gate=upstream is not None,
         )
-    except (GateError, PolicyError) as error:
+    except (SandboxError, GateError, PolicyError) as error:
         raise WorkerStartError(str(error)) from error
     uvloop.run(_run(settings, agents, cli, version, environ, box, policies))
 
@@ -133,10 +135,8 @@ class _Worker:
         policies: Policies,
     ) -> None:
         self._settings = settings
-        self._policies = policies
         self._box = box
         self._agents = agents
-        self._cli_version = cli_version
         self._id = f"{socket.gethostname()}-{os.getpid()}-{secrets.token_hex(4)}"
         by_name = {agent.name: agent for agent in agents}
         self._metrics = WorkerMetrics(by_name)
@@ -210,16 +210,28 @@ class _Worker:
             if settings.metrics_port is not None
             else None
         )
-        self._registry = RegistryStore(self._redis)
         self._stop = asyncio.Event()
         self._drops: asyncio.Queue[str] = asyncio.Queue()
         self._homes = homes
         self._copies = WorkingCopies(
-            settings, by_name, ProjectStore(self._redis), changed=self._serve_projects, leave=self._leave
+            settings, by_name, ProjectStore(self._redis), changed=self._hold, leave=self._leave
         )
-        self._doorbells: frozenset[str] = frozenset()
-        self._stand_ins: tuple[str, ...] = ()
         self._subscriber = Subscriber(self._redis, self._on_message, lambda _: self._leases.ring())
+        self._presence = Presence(
+            self._id,
+            tuple(by_name),
+            cli_version,
+            settings,
+            RegistryStore(self._redis),
+            self._leases,
+            self._subscriber,
+            self._pool,
+            policies,
+            self._versions,
+            self._fallbacks,
+            self._metrics,
+            self._listener,
+        )
 
     async def run(self) -> None:
         for number in (signal.SIGTERM, signal.SIGINT):
@@ -230,7 +242,7 @@ class _Worker:
         finally:
             with suppress(RedisError, OSError, TimeoutError):
                 async with asyncio.timeout(_STOPPING_S):
-                    await self._registry.withdraw(self._id)
+                    await self._presence.withdraw()
             await self._redis.aclose()
             if self._tracing is not None:
                 await self._tracing.close()
@@ -263,7 +275,7 @@ class _Worker:
             parts = [
                 self._writer.run(),
                 self._subscriber.run(),
-                self._announce(),
+                self._presence.run(),
                 self._leases.renew(self._executor.cancel),
                 self._leases.fence(self._executor.is_ending),
                 self._leases.work(),
@@ -293,30 +305,8 @@ class _Worker:
             raise CliNotStartedError("The working directory is not there.")
         return await self._processes.spare(owner, agent)
 
-    async def _serve_projects(self) -> None:
-        """Take the runs in the projects that are now held, and only those; and say so at once."""
-        self._serve_more()
-        await self._registry.announce(await self._record(), self._described())
-
-    async def _stand_in(self) -> None:
-        """Take the runs of agents that have no worker, as far as fallbacks can answer for them."""
-        if self._fallbacks is not None:
-            stand_ins = self._fallbacks.stand_in.look(await self._registry.look())
-            if stand_ins != self._stand_ins:
-                _log.warning("standing_in", agents=stand_ins)
-                self._stand_ins = stand_ins
-                self._serve_more()
-
-    def _serve_more(self) -> None:
-        """Listen and claim for the projects that are held, and the agents that are stood in for."""
-        places = (*(keys.place("", project) for project in self._copies.held), *self._stand_ins)
-        doorbells = frozenset(map(keys.doorbell, places))
-        if new := doorbells - self._doorbells:
-            self._subscriber.add(new)
-        for old in self._doorbells - doorbells:
-            self._subscriber.remove(old)
-        self._doorbells = doorbells
-        self._leases.serve(places)
+    async def _hold(self) -> None:
+        await self._presence.hold(self._copies.held)
 
     async def _leave(self, project: str) -> None:
         await self._executor.leave(project)
@@ -342,61 +332,3 @@ class _Worker:
         while True:
             session_id = await self._drops.get()
             await self._pool.drop(lambda process, gone=session_id: process.session_id == gone)  # type: ignore[misc]
-
-    async def _announce(self) -> None:
-        while True:
-            try:
-                await self._stand_in()
-                await self._registry.announce(await self._record(), self._described())
-            except (RedisError, OSError) as error:
-                _log.warning("announce_failed", error=str(error))
-            await asyncio.sleep(keys.RENEW_S)
-
-    def _described(self) -> list[AgentRecord]:
-        return [describe(agent) for agent in self._policies.described()]
-
-    async def _record(self) -> WorkerRecord:
-        is_taking = self._leases.allow_pick_jobs
-        return WorkerRecord(
-            id=self._id,
-            host=socket.gethostname(),
-            agents=tuple(agent.name for agent in self._agents if is_taking),
-            slots=self._settings.slots,
-            busy=self._leases.busy,
-            live=self._pool.live_count,
-            cli_version=self._cli_version,
-            projects=self._copies.held if is_taking else (),
-            stand_ins=self._stand_ins if is_taking else (),
-            versions=await self._versions.all() if self._settings.cache != "off" else {},
-            loop_p99_ms=self._metrics.loop_delay.p99_ms,
-            metrics=self._listener.address if self._listener is not None else "",
-        )
-
-
-def _sandbox(settings: Settings, agents: tuple[Agent, ...], environ: Mapping[str, str]) -> Bubblewrap | None:
-    """The sandbox, or none where that is allowed; says so in the log. Raises `WorkerStartError`."""
-    try:
-        box, why = find_sandbox(settings, agents, environ)
-    except SandboxError as error:
-        raise WorkerStartError(str(error)) from error
-    if box is not None:
-        if settings.agent_network == "listed" and (said := box.probe(is_listed=True)):
-            raise WorkerStartError(f"agent_network listed does not work in this host's sandbox: {said}")
-        _log.info(
-            "sandbox_on", kind="bubblewrap", agent_files=settings.agent_files, network=settings.agent_network
-        )
-        return box
-    if settings.agent_network != "host":
-        raise WorkerStartError(f"Only a sandbox can keep agents off the network, and there is none: {why}")
-    if settings.agent_files != "read-write":
-        said = f"Only a sandbox can make agent_files {settings.agent_files}, and there is none: {why}"
-        raise WorkerStartError(said)
-    is_root = os.geteuid() == 0
-    if is_root and not settings.allow_root:
-        raise WorkerStartError(
-            "As root and without a sandbox, an agent's tools may do anything to this machine. Run the worker"
-            " as another user, or let it have a sandbox (install bubblewrap), or allow it: --allow-root."
-            f" There is no sandbox because: {why}"
-        )
-    _log.warning("sandbox_off", because=why, tools_run_as="root" if is_root else "the worker's user")
-    return None

@@ -11,7 +11,7 @@ import pytest
 from arq.connections import ArqRedis
 from litestar.handlers import HTTPRouteHandler
 
-from api.app import ROUTES
+from api.routes import ROUTES
 from api.safe_headers import SAFE_HEADERS
 from shared.keys import Grant, KeyStore
 from shared.settings import Settings

@@ -17,7 +17,7 @@ import pytest
 import yaml
 from litestar.handlers import HTTPRouteHandler
 
-from api.app import ROUTES
+from api.routes import ROUTES
 from shared.settings import Settings
 
 ROOT = Path(__file__).parents[2]

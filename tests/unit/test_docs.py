@@ -29,11 +29,11 @@ from msgspec.inspect import (
 
 from api.anthropic.errors import envelope_of, status_of
 from api.anthropic.wire import CountRequest, MessagesRequest
-from api.app import ROUTES
 from api.errors import failed
 from api.openai.responses.wire import Item, ResponsesRequest
 from api.openai.text_wire import CompletionRequest
 from api.openai.wire import ChatRequest
+from api.routes import ROUTES
 from cli import main as command
 from shared import redis_keys, settings
 from shared.run_events import ErrorKind, RunError

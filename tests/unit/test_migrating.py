@@ -12,10 +12,10 @@ import pytest
 from cyclopts import CycloptsError, MissingArgumentError
 from litestar.handlers import HTTPRouteHandler
 
-from api.app import ROUTES
 from api.backline import BacklineInfo
 from api.claude_options import ClaudeOptions
 from api.openai.wire import ChatRequest
+from api.routes import ROUTES
 from cli.main import app
 from shared.fallbacks import Fallback
 from shared.keys import Limits

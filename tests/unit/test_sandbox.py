@@ -17,8 +17,8 @@ from shared.settings import Settings
 from tests.support.sandbox import missing_sandbox
 from worker.claude.launch import Launch
 from worker.gate.door import Door
-from worker.main import WorkerStartError, _sandbox
 from worker.sandbox.bubblewrap import Bubblewrap, SandboxError, find_sandbox
+from worker.sandbox.choice import choose_sandbox
 from worker.sandbox.placeholders import Placeholders
 from worker.sandbox.places import Mount, in_order
 
@@ -112,23 +112,23 @@ def test_root_without_a_sandbox_must_be_allowed(
     monkeypatch.setattr(os, "geteuid", lambda: uid)
     settings = Settings(data_dir=tmp_path, sandbox="none", allow_root=allowed)
     if uid == 0 and not allowed:
-        with pytest.raises(WorkerStartError, match="--allow-root"):
-            _sandbox(settings, (), {})
+        with pytest.raises(SandboxError, match="--allow-root"):
+            choose_sandbox(settings, (), {})
     else:
-        assert _sandbox(settings, (), {}) is None
+        assert choose_sandbox(settings, (), {}) is None
 
 
 def test_what_only_a_sandbox_can_hold_is_not_promised_without(tmp_path: Path) -> None:
     settings = Settings(data_dir=tmp_path, sandbox="none", allow_root=True, agent_files="read-only")
-    with pytest.raises(WorkerStartError, match="agent_files"):
-        _sandbox(settings, (), {})
+    with pytest.raises(SandboxError, match="agent_files"):
+        choose_sandbox(settings, (), {})
 
 
 @pytest.mark.parametrize("network", ["none", "listed"])
 def test_agents_are_kept_off_the_network_or_there_is_no_worker(tmp_path: Path, network: Any) -> None:
     settings = Settings(data_dir=tmp_path, sandbox="none", allow_root=True, agent_network=network)
-    with pytest.raises(WorkerStartError, match="network"):
-        _sandbox(settings, (), {})
+    with pytest.raises(SandboxError, match="network"):
+        choose_sandbox(settings, (), {})
 
 
 def test_a_door_is_the_workers_own_and_those_of_dead_workers_go(tmp_path: Path) -> None:
