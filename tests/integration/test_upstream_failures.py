@@ -103,6 +103,22 @@ async def test_bad_credentials_are_not_tried_again(hasty: Stack, model: Model, m
     assert len(model.calls(marker)) == 1
 
 
+async def test_a_want_of_credit_is_said_at_once_and_not_waited_for(
+    hasty: Stack, model: Model, marker: str
+) -> None:
+    no_credit = fail(400, message="Your credit balance is too low to access the Anthropic API.")
+    async with hasty.sdk() as sdk:
+        with pytest.raises(openai.InternalServerError, match="no credit left") as caught:
+            await ask(sdk, marker, script(no_credit))
+    check_envelope(caught.value.response, 502, "upstream_auth")
+
+
+async def test_a_model_that_the_service_has_not_is_named_as_the_cause(sdk: AsyncOpenAI, marker: str) -> None:
+    with pytest.raises(openai.BadRequestError, match="does not have the model") as caught:
+        await ask(sdk, marker, script(fail(404, message="model: claude-nope")))
+    check_envelope(caught.value.response, 400, "upstream_refused_request")
+
+
 async def test_a_failure_after_the_status_line_is_an_error_in_the_stream(hasty: Stack, marker: str) -> None:
     async with hasty.sdk() as sdk:
         said, error = await until_error(sdk, marker, script(stall(1.5), fail(403)))

@@ -321,6 +321,7 @@ def test_other_ends_of_a_message(reason: str, finish: str) -> None:
         ({"api_error_status": 503, "terminal_reason": "api_error"}, ErrorKind.UPSTREAM_OVERLOADED),
         ({"api_error_status": 400, "terminal_reason": "api_error"}, ErrorKind.UPSTREAM_REFUSED_REQUEST),
         ({"api_error_status": 413, "terminal_reason": "api_error"}, ErrorKind.UPSTREAM_REFUSED_REQUEST),
+        ({"api_error_status": 404, "terminal_reason": "api_error"}, ErrorKind.UPSTREAM_REFUSED_REQUEST),
         ({"api_error_status": 500, "terminal_reason": "api_error"}, ErrorKind.UPSTREAM_ERROR),
         ({"api_error_status": None, "terminal_reason": "api_error"}, ErrorKind.UPSTREAM_ERROR),
         ({"api_error_status": 400, "terminal_reason": "prompt_too_long"}, ErrorKind.CONTEXT_TOO_LONG),

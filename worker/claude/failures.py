@@ -26,7 +26,7 @@ class ApiFailure:
         """The same in our terms."""
         if _NO_CREDIT in self._message.lower():  # a 400, and no fault of the request
             said = "The model's service has no credit left for this server; its operator must see to it."
-            return RunError(ErrorKind.UPSTREAM_RATE_LIMITED, said)
+            return RunError(ErrorKind.UPSTREAM_AUTH, said)  # waiting brings none: no limit of a rate
         match self._status:
             case 401 | 403:
                 return RunError(
@@ -40,7 +40,9 @@ class ApiFailure:
             case 529 | 503:
                 return RunError(ErrorKind.UPSTREAM_OVERLOADED, self._say("is overloaded"), 10.0)
             case 400 | 404 | 413 | 422:
-                return RunError(ErrorKind.UPSTREAM_REFUSED_REQUEST, self._say("refused the request"))
+                has_not = "does not have the model, or not for this server"
+                said = self._say(has_not if self._status == 404 else "refused the request")
+                return RunError(ErrorKind.UPSTREAM_REFUSED_REQUEST, said)
             case _:
                 return RunError(ErrorKind.UPSTREAM_ERROR, self._say("could not be reached or failed"))
 
