@@ -50,6 +50,16 @@ def answer_of(answer: httpx.Response) -> dict[str, Any]:
     except (ValueError, AttributeError) as bad:
         raise CommandError(f"{answer.url} is not an API of Backline.") from bad
     if answer.status_code != 200:
+        if answer.status_code == 401:
+            raise CommandError(_wants_a_key(answer))
         said = error.get("message") if isinstance(error, dict) else None
         raise CommandError(said or f"{answer.url} answered with HTTP {answer.status_code}.")
     return found
+
+
+def _wants_a_key(answer: httpx.Response) -> str:
+    """In the words of the command line: the API's own speak of a header."""
+    at = f"{answer.url.scheme}://{answer.url.netloc.decode()}"
+    if "authorization" in answer.request.headers:
+        return f"The API at {at} does not take this key: see `backline keys list`."
+    return f"The API at {at} asks for a key: export {API_KEY}=… (`backline keys create --name me` makes one)."

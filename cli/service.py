@@ -57,7 +57,7 @@ def status(*, json: Yes = False) -> None:
     else:
         print_fields(shown)
     if shown["state"] != "running":
-        raise CommandError(f"It does not run: {shown['state']}.")
+        raise CommandError(f"It does not run: {shown['state']}.{_who_answers()}")
 
 
 def logs(
@@ -105,6 +105,19 @@ def _here() -> Background:
     return Background(Path.cwd())
 
 
+def _who_answers() -> str:
+    """A Backline of another terminal or directory, which these commands cannot stop."""
+    from cli import probe  # noqa: PLC0415 - imported here so that --help is quick
+    from cli.banner import base_url  # noqa: PLC0415
+
+    settings = load_settings({}, os.environ, Path.cwd()).settings
+    url = base_url(settings.host, settings.port)
+    if '"version"' not in asyncio.run(probe.get(f"{url}/health")).body:
+        return ""
+    ends = "Ctrl-C or `backline stop` there ends it."
+    return f" The Backline at {url} was started in another terminal or directory; {ends}"
+
+
 async def _ready(url: str) -> dict[str, object]:
     """What the API says of itself, as far as it does."""
     from cli import probe  # noqa: PLC0415 - imported here so that --help is quick
@@ -114,5 +127,6 @@ async def _ready(url: str) -> dict[str, object]:
         said = msgspec.json.decode(answer.body, type=dict[str, object])
     except msgspec.MsgspecError:
         return {"ready": False}
-    known = ("reason", "agents", "workers", "slots", "busy")
+    # without a key the API tells the number of workers and no more; the rest would be noughts
+    known = ("reason", "agents", "workers", "slots", "busy") if said.get("agents") else ("reason", "workers")
     return {"ready": answer.status == 200} | {name: said[name] for name in known if name in said}
