@@ -58,10 +58,14 @@ def list_(*, redis_url: RedisUrl = None, data: Data = None, json: Json = False) 
     if json:
         print_json(rows)
     elif not rows:
-        say("No agent is served." if known is not None else "Nothing runs, and the settings name no agent.")
+        say(
+            "No agent is served."
+            if known is not None
+            else "The Redis of `backline up` does not run, and the settings name no agent."
+        )
     else:
         if known is None:
-            say("Nothing runs; these are the agents of the settings:")
+            say("The Redis of `backline up` does not run; these are the agents of the settings:")
         columns = tuple(rows[0])
         print_table(columns, [tuple(str(row[column]) for column in columns) for row in rows])
 

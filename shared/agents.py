@@ -10,6 +10,7 @@ from typing import Any
 import msgspec
 
 _NAME = re.compile(r"[a-z0-9](?:[a-z0-9._-]{0,62}[a-z0-9])?")
+_LONGEST = 64
 _CLAUDE_MODEL = re.compile(
     r"(?:claude-[a-z0-9.-]{1,80}|(?:best|default|haiku|opus|opusplan|sonnet))(?:\[1m\])?"
 )
@@ -86,12 +87,13 @@ def _parse(entry: str) -> Agent:
         name, place = "", entry
     directory = Path(place).expanduser().resolve()
     if not directory.is_dir():
-        raise AgentError(f"The agent directory {place!r} is not there.")
+        said = "is not a directory" if directory.exists() else "is not there"
+        raise AgentError(f"The agent directory {place!r} {said}.")
     name = name or _name_of(directory)
     if _NAME.fullmatch(name) is None:
         raise AgentError(
             f"{name!r} cannot be an agent's name: use 1 to 64 lower-case letters, digits, '.', '_' or '-',"
-            " for example --agent my-agent=DIR."
+            f" for example {_example_of(name)}; as a flag, --agent {_example_of(name)}=DIR."
         )
     if is_claude_model(name):
         raise AgentError(
@@ -101,7 +103,15 @@ def _parse(entry: str) -> Agent:
 
 
 def _name_of(directory: Path) -> str:
-    return re.sub(r"[^a-z0-9._-]+", "-", directory.name.lower()).strip("-._")
+    return _allowed(directory.name)
+
+
+def _example_of(name: str) -> str:
+    return _allowed(name)[:_LONGEST].strip("-._") or "my-agent"
+
+
+def _allowed(name: str) -> str:
+    return re.sub(r"[^a-z0-9._-]+", "-", name.lower()).strip("-._")
 
 
 def _description_of(directory: Path) -> str:

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import json
 import os
+import shlex
 import shutil
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from cli.doctor.finding import Finding, failed, ok, warning
@@ -13,7 +15,6 @@ from shared.agents import Agent, AgentError, parse_agents
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
-    from pathlib import Path
 
     from shared.settings import Settings
 
@@ -30,7 +31,7 @@ def find_agents(entries: Sequence[str]) -> tuple[tuple[Agent, ...], list[Finding
             parse_agents([*good, entry])
             good.append(entry)
         except AgentError as error:
-            found.append(failed(f"agent {entry}", str(error), "backline config show agents --origin"))
+            found.append(failed(f"agent {entry}", str(error), _mend(entry)))
     return parse_agents(good), found
 
 
@@ -58,6 +59,14 @@ def servers_of(agent: Agent) -> dict[str, dict[str, Any]]:
     return {str(name): server for name, server in servers.items() if isinstance(server, dict)}
 
 
+def _mend(entry: str) -> str:
+    """A directory that is missing can be made; for any other fault, where the entry comes from."""
+    place = Path(entry.rpartition("=")[2]).expanduser()
+    if place.exists():
+        return "backline config show agents --origin"
+    return f"ls {shlex.quote(str(place.absolute().parent))}   (`backline agents new` makes one)"
+
+
 def _check_policy(agent: Agent, settings: Settings) -> Iterator[Finding]:
     try:
         apply_policy(agent, settings)
@@ -68,7 +77,9 @@ def _check_policy(agent: Agent, settings: Settings) -> Iterator[Finding]:
 def _check_instructions(agent: Agent) -> Iterator[Finding]:
     if not any((agent.directory / name).exists() for name in ("CLAUDE.md", ".claude")):
         said = f"{agent.directory} has neither a CLAUDE.md nor .claude/: this is the bare Claude Code."
-        yield warning(_name(agent), said, f"backline agents new {agent.name}")
+        yield warning(
+            _name(agent), said, f"echo '# {agent.name}' > {shlex.quote(str(agent.directory / 'CLAUDE.md'))}"
+        )
 
 
 def _check_owner(agent: Agent) -> Iterator[Finding]:

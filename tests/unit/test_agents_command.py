@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import subprocess
 from pathlib import Path
 
 import msgspec
@@ -55,3 +56,27 @@ def test_where_nothing_runs_the_agents_of_the_settings_are_listed(
     capsys.readouterr()
     assert main(["agents", "list", "--json"]) == 0
     assert [row["agent"] for row in msgspec.json.decode(capsys.readouterr().out)] == ["desk"]
+
+
+def test_a_name_that_cannot_be_is_answered_with_one_that_can(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["agents", "new", "My Agent!"]) == 2
+    assert "for example my-agent;" in capsys.readouterr().err
+
+
+def test_a_directory_that_is_not_there_is_looked_for_where_it_was_said_to_be(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["agents", "check", "agents/desk", "--json"]) == 1
+    (found,) = msgspec.json.decode(capsys.readouterr().out)["findings"]
+    assert "is not there" in found["said"]
+    assert str(tmp_path / "agents") in found["mend"]
+
+
+def test_the_mend_of_an_empty_directory_mends_it(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "desk").mkdir()
+    assert main(["agents", "check", "desk", "--json"]) == 0
+    (found,) = msgspec.json.decode(capsys.readouterr().out)["findings"]
+    subprocess.run(["/bin/sh", "-c", found["mend"]], check=True, timeout=30)
+    assert main(["agents", "check", "desk", "--json"]) == 0
+    (found,) = msgspec.json.decode(capsys.readouterr().out)["findings"]
+    assert found["state"] == "ok"

@@ -27,6 +27,7 @@ def bare_environment(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     [
         (["up"], 2, "Give at least one agent"),
         (["up", "--agent", "gone"], 2, "'gone' is not there"),
+        (["up", "--agent", "note.md"], 2, "'note.md' is not a directory"),
         (["up", "--prot", "1"], 2, "Did you mean --port?"),
         (["up", "--port", "x", "--agent", "."], 2, "--port is 'x'"),
         (["demo", "--port", "0"], 2, "--port is '0'"),
@@ -42,6 +43,7 @@ def test_a_mistake_is_one_line_on_stderr(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], arguments: list[str], code: int, message: str
 ) -> None:
     (tmp_path / "assistant").mkdir()
+    (tmp_path / "note.md").touch()
     assert main(arguments) == code
     told = capsys.readouterr()
     assert told.out == ""
