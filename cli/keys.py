@@ -76,7 +76,7 @@ def create(
         record, secret = await store.create(grant)
         _print_new(record, secret, is_json=json)
 
-    _with_keys(redis_url, data, work)
+    _with_keys(redis_url, data, work, says_where=True)
 
 
 @keys.command(name="list")
@@ -175,15 +175,24 @@ def import_(file: str, /, *, redis_url: RedisUrl = None, data: Data = None) -> N
     _with_keys(redis_url, data, work)
 
 
-def _with_keys(redis_url: str | None, data: str | None, work: Callable[[KeyStore], Awaitable[None]]) -> None:
-    """Do `work` on the keys that the settings lead to. Raises CommandError."""
+def _with_keys(
+    redis_url: str | None,
+    data: str | None,
+    work: Callable[[KeyStore], Awaitable[None]],
+    *,
+    says_where: bool = False,
+) -> None:
+    """Do `work` on the keys that the settings lead to, and say whose they are. Raises CommandError."""
     from shared.keys import KeyStore, UnknownKeyError  # noqa: PLC0415 - imported here so that --help is quick
 
-    async def on_keys(redis: Redis, _: Settings) -> None:
+    async def on_keys(redis: Redis, settings: Settings) -> None:
         try:
             await work(KeyStore(redis))
         except UnknownKeyError as error:
             raise CommandError(f"There is no key {error} that could change or be shown.") from error
+        if says_where and settings.redis_url is None:
+            whose = f"It is for `backline up` with the data in {settings.data_dir}"
+            sys.stderr.write(f"{whose}; the demo neither asks for keys nor knows them.\n")
 
     on_redis(redis_url, data, on_keys)
 

@@ -113,3 +113,15 @@ def test_keys_of_the_environment_reach_the_api_and_no_agent(tmp_path: Path) -> N
     assert without_settings(environ) == {}
     (tmp_path / "api_keys.json").write_text("[]")
     assert load_settings({}, {}, tmp_path).settings.api_keys_file == tmp_path / "api_keys.json"
+
+
+def test_a_new_key_says_whose_it_is(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["keys", "create"]) == 0
+    assert "backline up" not in capsys.readouterr().err  # the Redis was named
+    monkeypatch.delenv("REDIS_URL")
+    assert main(["keys", "create", "--data", str(tmp_path / "d")]) == 0
+    told = capsys.readouterr()
+    assert told.out.startswith("bl_")
+    assert f"`backline up` with the data in {tmp_path / 'd'}" in told.err
