@@ -12,6 +12,7 @@ from litestar.datastructures import CacheControlHeader
 from litestar.openapi import OpenAPIConfig
 from litestar.openapi.plugins import JsonRenderPlugin
 from litestar.openapi.spec import Components, SecurityScheme
+from litestar.response import Redirect
 from litestar.static_files import create_static_files_router
 
 from api.access import OPEN
@@ -111,6 +112,12 @@ async def openapi_json(request: Request[Any, Any, Any]) -> Response[bytes]:
     """Describe every route, as OpenAPI 3.1."""
     document = complete(request.app.openapi_schema.to_schema())
     return Response(msgspec.json.encode(document), media_type="application/json")
+
+
+@get("/", include_in_schema=False, opt=OPEN)
+async def front_door() -> Redirect:
+    """Lead who opens the bare address in a browser to the page."""
+    return Redirect("/docs", status_code=303)
 
 
 @get("/docs", include_in_schema=False, media_type=MediaType.HTML, opt=OPEN)

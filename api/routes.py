@@ -18,7 +18,7 @@ from api.dead_letters import (
     retry_letters,
 )
 from api.detached import follow_run
-from api.docs import docs_page, openapi_json, static_files
+from api.docs import docs_page, front_door, openapi_json, static_files
 from api.health import health, ready
 from api.metrics.routes import list_worker_metrics, read_metrics
 from api.model_list import list_models, retrieve_model
@@ -143,6 +143,7 @@ ROUTES: list[ControllerRouterHandler] = [
     ready,
     read_metrics,
     list_worker_metrics,
+    front_door,
     docs_page,
     openapi_json,
     static_files,

@@ -69,12 +69,13 @@ def print_banner(
 
     say()
     say(Text.assemble(("Backline is ready", "bold green"), "  ", (url, "bold")))
-    say(f"Models  {', '.join(models)}")
-    say(f"API     {url}/v1")
-    say(f"Docs    {url}/docs")
+    say(f"Models     {', '.join(models)}")
+    say(f"API        {url}/v1")
+    say(f"Docs       {url}/docs")
+    say(f"Dashboard  {url}/dashboard")
     if demo:
         say(
-            "This is the demo: replies are canned (a scripted model on this machine), no account is used.",
+            "This is the demo: replies are canned (a scripted model on this machine); no account, no key.",
             "yellow",
         )
         say("Serve your own agent with: make up AGENT=path/to/agent", "yellow")

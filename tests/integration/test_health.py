@@ -59,6 +59,11 @@ async def test_readiness_follows_the_workers(new_stack: NewStack, marker: str) -
         assert gone.value.response.headers["x-should-retry"] == "true"
 
 
+async def test_the_bare_address_leads_to_the_docs_page(http: httpx.AsyncClient) -> None:
+    answer = await http.get("/")
+    assert (answer.status_code, answer.headers["location"]) == (303, "/docs")
+
+
 async def test_the_docs_page_needs_no_other_host(http: httpx.AsyncClient) -> None:
     page = await http.get("/docs")
     assert page.status_code == 200

@@ -88,6 +88,7 @@ def test_the_demo_answers_what_its_banner_says_and_leaves_nothing_behind(tmp_pat
         banner = running.banner()
         assert "assistant" in banner
         assert "canned" in banner
+        assert "/dashboard" in banner
         example = re.search(r"^from openai.*?^print\(.*?$", banner, re.MULTILINE | re.DOTALL)
         assert example is not None
         python = [sys.executable, "-c", example[0]]
