@@ -14,6 +14,7 @@ setup: $(READY)  ## create .venv with everything in it, the Claude CLI and Valke
 
 $(READY): pyproject.toml uv.lock
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "Backline needs Python 3.11 or newer: make setup PYTHON=python3.12"; exit 1; }
+	@echo "Setting up $(VENV) (once; it takes a minute or more)"
 	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check 'uv>=0.9,<1'
 	@UV_PROJECT_ENVIRONMENT=$(VENV) $(BIN)/uv sync --quiet --frozen --inexact --python $(BIN)/python

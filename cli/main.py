@@ -40,7 +40,9 @@ app = App(
 )
 for each in (agents, batch, cache, chat, config, dead, keys, runs, top, webhooks, *service.COMMANDS):
     app.command(each)
-app.command("cli.chaos:chaos")  # by name, so that --help is quick
+app.command(
+    "cli.chaos:chaos", help="Break a private Backline on purpose, and check what its clients see."
+)  # by name, so that --help is quick
 app.register_install_completion_command(help="Set up completion for this shell, and say what was done.")
 
 
