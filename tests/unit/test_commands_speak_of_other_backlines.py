@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import threading
 from collections.abc import Iterator
@@ -10,10 +11,12 @@ from pathlib import Path
 
 import pytest
 
+from cli import service
 from cli.main import main
 
 _ANSWERS = {
     "/health": (200, {"version": "0.1.0", "status": "ok"}),
+    "/ready": (200, {"status": "ready", "agents": [], "workers": 1, "slots": 0, "busy": 0}),
     "/v1/runs": (401, {"error": {"message": "Send it as 'Authorization: Bearer KEY'."}}),
 }
 
@@ -51,6 +54,10 @@ def test_status_names_a_backline_of_another_terminal(port: str, capsys: pytest.C
     told = capsys.readouterr().err
     assert "It does not run" in told
     assert f"http://127.0.0.1:{port} was started in another terminal" in told
+
+
+def test_what_is_told_only_to_those_with_a_key_is_not_shown_as_nought(port: str) -> None:
+    assert asyncio.run(service._ready(f"http://127.0.0.1:{port}")) == {"ready": True, "workers": 1}
 
 
 @pytest.mark.usefixtures("port")
