@@ -6,7 +6,7 @@ from typing import Any
 
 import msgspec
 import structlog
-from litestar import Request, Response, get
+from litestar import MediaType, Request, Response, get
 from redis.exceptions import RedisError
 
 from api.access import METRICS
@@ -31,7 +31,13 @@ def _redis_is_away(_: Request[Any, Any, Any], error: RedisError) -> Response[byt
     return Response(content, media_type=media_type)
 
 
-@get("/metrics", tags=["Health"], opt=METRICS, exception_handlers={RedisError: _redis_is_away})
+@get(
+    "/metrics",
+    tags=["Health"],
+    media_type=MediaType.TEXT,
+    opt=METRICS,
+    exception_handlers={RedisError: _redis_is_away},
+)
 async def read_metrics(
     request: Request[Any, Any, Any], process_metrics: ApiMetrics, system_metrics: SystemMetrics
 ) -> Response[bytes]:

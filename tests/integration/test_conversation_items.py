@@ -142,7 +142,7 @@ def test_of_two_turns_that_tell_an_item_the_conversation_holds_one(kept: Stack) 
     talk.ask(say("One."))
     talk.add(message("user", "Added."))
     with ThreadPoolExecutor() as threads:
-        slow = threads.submit(talk.send, script(text("Slow. "), tokens(20, pace_ms=100)))
+        slow = threads.submit(talk.send, script(text("Slow. "), tokens(60, pace_ms=100)))
         wait_for(lambda: len(kept.model.calls(talk.marker)) == 2, 20, "the slow turn is under way")
         talk.ask(say("Fast."))
         talk.add(message("user", "Later."))

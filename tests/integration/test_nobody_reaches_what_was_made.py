@@ -110,6 +110,8 @@ MATRIX: dict[str, Kind] = {
     "GET /v1/api-key/admin/stats": "admin",
     "POST /v1/api-key/admin/reset": "admin",
     "GET /stats": "admin",
+    "GET /metrics": "admin",
+    "GET /metrics/workers": "admin",
     "GET /health": "open",
     "GET /ready": "open",
 }

@@ -30,6 +30,7 @@ ELSEWHERE = (
     "install",
     "kubectl",
     "openssl",
+    "pip",
     "redis-cli",
     "systemctl",
     "useradd",

@@ -41,13 +41,13 @@ class RequestCounts(msgspec.Struct, frozen=True):
     failed: int
 
 
-class InputDetails(msgspec.Struct, frozen=True):
+class BatchInputDetails(msgspec.Struct, frozen=True):
     """Input tokens from the cache."""
 
     cached_tokens: int
 
 
-class OutputDetails(msgspec.Struct, frozen=True):
+class BatchOutputDetails(msgspec.Struct, frozen=True):
     """The CLI does not tell thinking from text."""
 
     reasoning_tokens: int = 0
@@ -57,9 +57,9 @@ class Usage(msgspec.Struct, frozen=True):
     """Tokens of all lines so far."""
 
     input_tokens: int
-    input_tokens_details: InputDetails
+    input_tokens_details: BatchInputDetails
     output_tokens: int
-    output_tokens_details: OutputDetails
+    output_tokens_details: BatchOutputDetails
     total_tokens: int
 
 
@@ -132,8 +132,8 @@ def batch_object(batch: Batch) -> BatchObject:
 def _usage(usage: BatchUsage) -> Usage:
     return Usage(
         usage.input_tokens,
-        InputDetails(usage.cached_tokens),
+        BatchInputDetails(usage.cached_tokens),
         usage.output_tokens,
-        OutputDetails(),
+        BatchOutputDetails(),
         usage.input_tokens + usage.output_tokens,
     )
