@@ -16,11 +16,19 @@ _END_S = 15.0
 class Server:
     """A child process; what it says goes to `log`."""
 
-    def __init__(self, argv: Sequence[str], *, env: Mapping[str, str], cwd: Path, log: Path) -> None:
+    def __init__(
+        self,
+        argv: Sequence[str],
+        *,
+        env: Mapping[str, str],
+        cwd: Path,
+        log: Path,
+        stdin: int = subprocess.DEVNULL,
+    ) -> None:
         self.log = log
         with log.open("ab") as out:
             self._process = subprocess.Popen(
-                argv, env=dict(env), cwd=cwd, stdin=subprocess.DEVNULL, stdout=out, stderr=out
+                argv, env=dict(env), cwd=cwd, stdin=stdin, stdout=out, stderr=out
             )
 
     @property
