@@ -12,7 +12,8 @@ from cyclopts import App, Parameter
 from cli.errors import CommandError
 from cli.redis_in_use import Data, RedisUrl
 from cli.tables import Json, print_json, print_table, say
-from shared.agents import Agent, AgentError, parse_agents
+from shared.agent_policy import PolicyError, apply_policy
+from shared.agents import Agent, AgentError, claude_model_of, parse_agents
 from shared.settings_sources import load_settings
 
 if TYPE_CHECKING:
@@ -169,6 +170,7 @@ def _served(known: Registry) -> list[dict[str, Any]]:
         rows.append(
             {
                 "agent": name,
+                "model": described.model if described is not None else "",
                 "workers": len(workers),
                 "hosts": ", ".join(sorted({worker.host for worker in workers})),
                 "slots": sum(worker.slots for worker in workers),
@@ -180,8 +182,17 @@ def _served(known: Registry) -> list[dict[str, Any]]:
 
 
 def _local(settings: Settings) -> list[dict[str, Any]]:
-    return [_row(agent) for agent in parse_agents(settings.agents)]
+    return [_row(agent, settings) for agent in parse_agents(settings.agents)]
 
 
-def _row(agent: Agent) -> dict[str, Any]:
-    return {"agent": agent.name, "directory": str(agent.directory), "description": agent.description}
+def _row(agent: Agent, settings: Settings) -> dict[str, Any]:
+    try:
+        agent = apply_policy(agent, settings).agent
+    except PolicyError as error:
+        raise CommandError(str(error)) from error
+    return {
+        "agent": agent.name,
+        "model": claude_model_of(agent.directory),
+        "directory": str(agent.directory),
+        "description": agent.description,
+    }

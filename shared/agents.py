@@ -73,6 +73,25 @@ def mcp_servers_of(directory: Path) -> tuple[str, ...]:
     return _names(Path(name) for name in setup.servers)
 
 
+def claude_model_of(directory: Path) -> str:
+    """The Claude model that an agent's own settings choose; empty when they leave it to the CLI.
+
+    The CLI lets `settings.local.json` win, and passes over a file that is not valid.
+    """
+    for name in ("settings.local.json", "settings.json"):
+        try:
+            found = msgspec.json.decode((directory / ".claude" / name).read_bytes(), type=_CliSettings)
+        except (OSError, msgspec.DecodeError):
+            continue
+        if found.model:
+            return found.model[:_LONGEST_SHOWN]
+    return ""
+
+
+class _CliSettings(msgspec.Struct, frozen=True):
+    model: str = ""
+
+
 class _McpSetup(msgspec.Struct, frozen=True):
     servers: dict[str, Any] = msgspec.field(default_factory=dict, name="mcpServers")
 

@@ -11,7 +11,7 @@ import structlog
 from redis.asyncio import Redis
 
 from shared import redis_keys as keys
-from shared.agents import Agent, mcp_servers_of, skills_of, subagents_of
+from shared.agents import Agent, claude_model_of, mcp_servers_of, skills_of, subagents_of
 from shared.scripts import Scripts
 
 _T = TypeVar("_T")
@@ -27,6 +27,8 @@ class AgentRecord(msgspec.Struct, frozen=True):
     skills: tuple[str, ...] = ()
     subagents: tuple[str, ...] = ()
     mcp_servers: tuple[str, ...] = ()
+    model: str = ""
+    """The Claude model that its own settings choose; empty when they leave it to the CLI."""
 
 
 class WorkerRecord(msgspec.Struct, frozen=True):
@@ -154,6 +156,7 @@ def describe(agent: Agent) -> AgentRecord:
         skills=skills_of(agent.directory),
         subagents=subagents_of(agent.directory),
         mcp_servers=mcp_servers_of(agent.directory),
+        model=claude_model_of(agent.directory),
     )
 
 

@@ -29,12 +29,17 @@ def description_of(stack: Stack) -> str:
 
 
 @pytest.mark.timeout(120)
-def test_a_policy_holds_for_the_runs_of_its_agent(new_stack: NewStack, marker: str, tmp_path: Path) -> None:
+def test_what_an_agents_files_say_holds_for_its_runs(
+    new_stack: NewStack, marker: str, tmp_path: Path
+) -> None:
     operators = tmp_path / "agents.toml"
     operators.write_text('[other]\nwarm = 0\n[agent]\npermission_mode = "acceptEdits"\n')
     stack = new_stack(agents_file=operators, permission_mode="dontAsk")
     own = stack.root / "agents/agent/.claude/backline.toml"
     assert ask(stack, "dontAsk", marker).status_code == 200
+    (own.parent / "settings.json").write_text('{"model": "haiku"}')
+    assert ask(stack, "dontAsk", marker).status_code == 200
+    assert "haiku" in stack.model.calls(marker)[-1].body["model"]
     own.write_text('permission_mode = "plan"\ndescription = "Only plans"\n')
     wait_for(lambda: description_of(stack) == "Only plans", 20, "the agent is described anew")
     refused = ask(stack, "dontAsk", marker)

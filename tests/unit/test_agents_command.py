@@ -9,6 +9,10 @@ import msgspec
 import pytest
 
 from cli.main import main
+from shared.agent_policy import apply_policy
+from shared.agents import parse_agents
+from shared.registry import Registry, WorkerRecord, describe
+from shared.settings import Settings
 
 
 @pytest.fixture(autouse=True)
@@ -80,3 +84,37 @@ def test_the_mend_of_an_empty_directory_mends_it(tmp_path: Path, capsys: pytest.
     assert main(["agents", "check", "desk", "--json"]) == 0
     (found,) = msgspec.json.decode(capsys.readouterr().out)["findings"]
     assert found["state"] == "ok"
+
+
+@pytest.mark.parametrize("is_served", [True, False])
+def test_a_list_tells_each_agents_model_and_description(
+    *, is_served: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for name, settings, own in (
+        ("desk", '{"model": "opus"}', 'description = "Answers callers"'),
+        ("shop", "{}", ""),
+        ("broken", "{", ""),
+    ):
+        assert main(["agents", "new", name]) == 0
+        (tmp_path / name / ".claude" / "settings.json").write_text(settings)
+        (tmp_path / name / ".claude" / "backline.toml").write_text(own)
+    (tmp_path / "shop" / ".claude" / "settings.local.json").write_text('{"model": "haiku"}')
+    monkeypatch.setenv("BACKLINE_AGENTS", "desk,shop,broken")
+    if is_served:
+        monkeypatch.setattr("cli.agents._registry", _announced)
+    capsys.readouterr()
+    assert main(["agents", "list", "--json"]) == 0
+    rows = msgspec.json.decode(capsys.readouterr().out)
+    assert {row["agent"]: (row["model"], row["description"]) for row in rows} == {
+        "desk": ("opus", "Answers callers"),
+        "shop": ("haiku", "Shop"),
+        "broken": ("", "Broken"),
+    }
+
+
+async def _announced(settings: Settings) -> Registry:
+    """What a worker with these settings would have announced."""
+    agents = [apply_policy(agent, settings).agent for agent in parse_agents(settings.agents)]
+    records = {agent.name: describe(agent) for agent in agents}
+    worker = WorkerRecord(id="w", host="h", agents=tuple(records), slots=1, busy=0, cli_version="1")
+    return Registry((worker,), records)
