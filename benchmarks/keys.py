@@ -54,7 +54,7 @@ async def measure(requests: int, *, keys: int) -> KeyCost:
         secrets = await _make_keys(many, keys)
         sides = {"without": (bare, ""), "one": (few, only), "many": (many, secrets[0])}
         for stack, secret in sides.values():
-            await _until_cached(await Caller.open(scope, stack, repeat(secret)))
+            await until_cached(await Caller.open(scope, stack, repeat(secret)))
         asked = await _in_turns(
             # opened at last: an API hangs up on connections that rest
             {
@@ -138,7 +138,7 @@ class Caller:
         return took_ns / 1e6, spent_s * 1e3
 
 
-async def _until_cached(caller: Caller) -> None:
+async def until_cached(caller: Caller) -> None:
     """Have the answer made once, and wait until it is kept."""
     await caller.ask(is_hit=False)
     for _ in range(100):

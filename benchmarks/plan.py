@@ -30,6 +30,11 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
     batch_rounds: int
     key_requests: int
     keys: int
+    runs: int
+    """Runs in the list that the dashboard shows."""
+    page_requests: int
+    idle_s: float
+    """How long a page is left open."""
     limit_s: float
     """Beyond it the run stops and reports what it has."""
 
@@ -53,9 +58,12 @@ FULL = Plan(
     batch_rounds=2,
     key_requests=1_000,
     keys=10_000,
+    runs=1_000,
+    page_requests=30,
+    idle_s=20.0,
     limit_s=900.0,
 )
-"""Some eleven minutes on two quiet cores."""
+"""Some twelve minutes on two quiet cores."""
 
 QUICK = Plan(
     first_token_requests=6,
@@ -76,6 +84,9 @@ QUICK = Plan(
     batch_rounds=1,
     key_requests=200,
     keys=10_000,
+    runs=1_000,
+    page_requests=10,
+    idle_s=5.0,
     limit_s=240.0,
 )
 """Some two minutes on two quiet cores; too few for a p99 to mean much."""

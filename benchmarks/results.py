@@ -161,6 +161,28 @@ class KeyCost(msgspec.Struct, frozen=True):
     """Another of them each time, so that the API has not met it lately."""
 
 
+class PageCost(msgspec.Struct, frozen=True, kw_only=True):
+    """A page of the dashboard, from its request on, in ms."""
+
+    name: str
+    rows: int
+    size_bytes: int
+    served_ms: Spread
+    """To its last byte."""
+    painted_ms: Spread | None
+    """To the frame in which a browser shows it; `None` where there is none."""
+
+
+class Dashboard(msgspec.Struct, frozen=True, kw_only=True):
+    """Pages of a list of so many runs; what the API takes of a core without a page, and with one open."""
+
+    runs: int
+    pages: list[PageCost]
+    idle_s: float
+    closed_cpu: float
+    open_cpu: float | None
+
+
 class Peak(msgspec.Struct, frozen=True):
     """The most memory our processes had resident in the whole run, in bytes."""
 
@@ -203,4 +225,5 @@ class Results(msgspec.Struct, frozen=True, kw_only=True):
     beside_batch: BesideBatch | None = None
     batch_rate: BatchRate | None = None
     key_cost: KeyCost | None = None
+    dashboard: Dashboard | None = None
     peak: Peak = Peak()

@@ -8,14 +8,14 @@ from collections.abc import Callable, Collection, Sequence
 
 import msgspec
 
-from benchmarks import batches, first_token, keys, sessions, streams, throughput
+from benchmarks import batches, dashboard, first_token, keys, sessions, streams, throughput
 from benchmarks.noise import Noise
 from benchmarks.plan import Plan
 from benchmarks.results import Host, Results
 from benchmarks.stack import Stack, running_stack
 from shared.settings import Settings
 
-PARTS = ("first-token", "streams", "throughput", "sessions", "batches", "keys")
+PARTS = ("first-token", "streams", "throughput", "sessions", "batches", "keys", "dashboard")
 """What can be measured by itself; `streams` gives delay and CPU, peak memory is of all that ran."""
 _WARM = 2
 
@@ -69,6 +69,9 @@ class Run:
             case "batches":
                 async with running_stack(slots=Settings().slots) as stack:
                     await self._measure_batches(stack)
+            case "dashboard":
+                shown = await dashboard.measure(plan.runs, requests=plan.page_requests, idle_s=plan.idle_s)
+                self.results = msgspec.structs.replace(self.results, dashboard=shown)
             case _:
                 cost = await keys.measure(plan.key_requests, keys=plan.keys)
                 self.results = msgspec.structs.replace(self.results, key_cost=cost)

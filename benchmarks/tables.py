@@ -12,6 +12,7 @@ from benchmarks.results import (
     BesideBatch,
     Chats,
     Cpu,
+    Dashboard,
     FirstToken,
     KeyCost,
     Memory,
@@ -37,6 +38,8 @@ BATCH_RATE_TARGET = 0.9
 WAITING_LINE_TARGET_BYTES = 1_000
 KEY_TARGET_MS = 0.5
 MANY_KEYS_TARGET_MS = 0.1
+PAGE_TARGET_MS = 200.0
+OPEN_PAGE_TARGET = 0.01
 QUIET = 0.05
 """Others' share of the machine up to which it counts as quiet."""
 _MIB = 1024 * 1024
@@ -79,6 +82,7 @@ def tables_of(results: Results) -> list[Table]:
     tables += _batch_tables(results, is_quiet=is_quiet)
     if results.key_cost is not None:
         tables.append(key_cost_table(results.key_cost, is_quiet=is_quiet))
+    tables += _dashboard_tables(results, is_quiet=is_quiet)
     if results.peak != Peak():
         tables.append(peak_table(results.peak))
     return tables
@@ -93,6 +97,12 @@ def _batch_tables(results: Results, *, is_quiet: bool) -> list[Table]:
     if results.beside_batch is not None:
         tables.append(waiting_line_table(results.beside_batch))
     return tables
+
+
+def _dashboard_tables(results: Results, *, is_quiet: bool) -> list[Table]:
+    if results.dashboard is None:
+        return []
+    return [pages_table(results.dashboard, is_quiet=is_quiet), open_page_table(results.dashboard)]
 
 
 def first_token_table(measured: FirstToken, *, is_quiet: bool) -> Table:
@@ -409,6 +419,48 @@ def key_cost_table(measured: KeyCost, *, is_quiet: bool) -> Table:
         note="Answers from the cache, one at a time and in turns, each key with all limits. Added: to the row"
         " before, the median over pairs. CPU: of API and Redis, which tells more on a busy machine. A key"
         " that an API has met within a second is not looked up again; another each time always is.",
+    )
+
+
+def pages_table(measured: Dashboard, *, is_quiet: bool) -> Table:
+    """Pages of a long list; judged only on a quiet machine, by what a reader waits for."""
+    rows = []
+    for page in measured.pages:
+        served, painted = page.served_ms, page.painted_ms
+        is_reached = painted.p50 <= PAGE_TARGET_MS if painted is not None and is_quiet else None
+        rows.append(
+            (
+                *(page.name, str(page.rows), f"{page.size_bytes / 1024:.0f}"),
+                *(_ms(served.p50), _ms(served.p95)),
+                *(("n/a", "n/a") if painted is None else (_ms(painted.p50), _ms(painted.p95))),
+                _target(f"≤ {PAGE_TARGET_MS:g}", is_reached),
+            )
+        )
+    return Table(
+        title=f"The dashboard's page of {measured.runs:,} runs, ms",
+        columns=("page", "rows", "KiB", "served p50", "p95", "painted p50", "p95", "target"),
+        rows=rows,
+        note="From the request to the last byte, and to the frame in which Chromium shows it, with styles and"
+        " scripts. A page has 50 rows at most. Under a filter that none meets all runs are looked at.",
+    )
+
+
+def open_page_table(measured: Dashboard) -> Table:
+    """What watching costs. CPU time, which other processes hardly change."""
+    share = measured.open_cpu
+    is_reached = None if share is None else share <= OPEN_PAGE_TARGET
+    return Table(
+        title="CPU of an idle API, share of one core",
+        columns=("s", "no page open", "the overview open", "target"),
+        rows=[
+            (
+                f"{measured.idle_s:g}",
+                f"{measured.closed_cpu:.2%}",
+                "n/a" if share is None else f"{share:.2%}",
+                _target(f"≤ {OPEN_PAGE_TARGET:.0%}", is_reached),
+            )
+        ],
+        note="The overview is the page that asks most: figures every two seconds, plots every ten.",
     )
 
 

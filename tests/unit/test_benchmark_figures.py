@@ -11,10 +11,12 @@ from benchmarks.results import (
     BesideBatch,
     Chats,
     Cpu,
+    Dashboard,
     FirstToken,
     Host,
     KeyCost,
     Memory,
+    PageCost,
     Peak,
     Results,
     Resumed,
@@ -35,6 +37,8 @@ from benchmarks.tables import (
     key_cost_table,
     markdown,
     memory_table,
+    open_page_table,
+    pages_table,
     resumed_table,
     seeding_table,
     table_markdown,
@@ -106,6 +110,17 @@ def beside_batch(beside_ms: float, *, redis_bytes: float = 40.0) -> BesideBatch:
         line_bytes=250.0,
         redis_bytes=redis_bytes,
     )
+
+
+def dashboard(painted_ms: float | None, open_cpu: float | None = 0.005) -> Dashboard:
+    page = PageCost(
+        name="the newest",
+        rows=50,
+        size_bytes=40_960,
+        served_ms=spread([20.0]),
+        painted_ms=None if painted_ms is None else spread([painted_ms]),
+    )
+    return Dashboard(runs=1_000, pages=[page], idle_s=20.0, closed_cpu=0.003, open_cpu=open_cpu)
 
 
 @pytest.mark.parametrize(
@@ -342,6 +357,23 @@ def test_times_are_not_judged_on_a_busy_machine_and_shares_of_cpu_are() -> None:
     ]
 
 
+@pytest.mark.parametrize(
+    ("painted_ms", "open_cpu", "is_quiet", "verdicts"),
+    [
+        (150.0, 0.005, True, ["≤ 200: reached", "≤ 1%: reached"]),
+        (250.0, 0.02, True, ["≤ 200: missed", "≤ 1%: missed"]),
+        (250.0, 0.02, False, ["≤ 200: not judged", "≤ 1%: missed"]),
+        (None, None, True, ["≤ 200: not judged", "≤ 1%: not judged"]),
+    ],
+)
+def test_the_dashboard_is_judged_by_what_a_browser_saw(
+    painted_ms: float | None, open_cpu: float | None, *, is_quiet: bool, verdicts: list[str]
+) -> None:
+    measured = dashboard(painted_ms, open_cpu)
+    tables = (pages_table(measured, is_quiet=is_quiet), open_page_table(measured))
+    assert [table.rows[0][-1] for table in tables] == verdicts
+
+
 def test_the_report_says_what_was_measured_where_and_every_row_is_whole() -> None:
     results = Results(
         host=HOST,
@@ -356,13 +388,14 @@ def test_the_report_says_what_was_measured_where_and_every_row_is_whole() -> Non
         seeding=[seeding(2, 150.0, 400.0), seeding(40, 500.0, 450.0)],
         beside_batch=beside_batch(300.0),
         batch_rate=BatchRate(lines=48, slots=6, bare_per_s=2.0, batch_per_s=2.0),
+        dashboard=dashboard(150.0),
         peak=Peak(api_bytes=64 * MIB, worker_bytes=32 * MIB),
     )
     report = markdown(results)
     assert all(f"- {said}" in report for said in ("Date: 2026-01-02", "Commit: abc", "Machine: 2 cores"))
     assert "- Command: `python -m benchmarks` (12 s)" in report
     tables = tables_of(results)
-    assert len(tables) == 13
+    assert len(tables) == 15
     for table in tables:
         assert table_markdown(table) in report
         assert {len(row) for row in table.rows} == {len(table.columns)}
