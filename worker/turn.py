@@ -148,6 +148,11 @@ class Turn:
         return self._translator.calls
 
     @property
+    def last_message(self) -> str:
+        """Id of the last message of the answer; empty when there is none."""
+        return self._translator.last_message
+
+    @property
     def is_clean(self) -> bool:
         """Whether the CLI ended the turn by itself."""
         return self._translator.wish is Wish.END and self._stop.event is None

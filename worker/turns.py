@@ -104,6 +104,8 @@ class Turns:
             if found.was_kept and turn.found_it_dead:
                 return None
             may_be_kept = turn.may_be_kept(event)
+            if may_be_kept:
+                await process.mirrors(turn.last_message)
             if may_be_kept or (turn.was_cut(event) and process.cut_off()):
                 is_saved = await self._sessions.save(
                     request, turn.answer, turn.calls, process, event.usage.cost_usd

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 from pathlib import Path
 from typing import Any
@@ -110,6 +111,33 @@ def test_what_the_cli_asks_is_heard_after_what_it_said_before(tmp_path: Path) ->
     )
     live._hear([b"before", request.encode(), b"after"])
     assert heard == [b"before", "t1", b"after"]
+
+
+async def test_a_turn_is_not_stored_before_its_transcript_has_come(tmp_path: Path) -> None:
+    """The CLI writes the transcript on a timer of its own: its last entry may come behind the result."""
+    live = LiveProcess(Launch(("cli",), tmp_path, {}, "m", tmp_path, None, LaunchOptions(), is_mirrored=True))
+
+    def mirror(*ids: str) -> None:
+        entries = [{"type": "assistant", "uuid": each, "parentUuid": None} for each in ids]
+        frame = {"type": "transcript_mirror", "filePath": "/s.jsonl", "entries": entries}
+        live._hear([json.dumps(frame, separators=(",", ":")).encode()])
+
+    mirror("first")
+    waiting = asyncio.create_task(live.mirrors("last"))
+    await asyncio.sleep(0)
+    mirror("middle")
+    await asyncio.sleep(0.01)
+    assert not waiting.done()
+    mirror("last")
+    async with asyncio.timeout(1):
+        await waiting
+        await live.mirrors("last")
+    assert live.head == "last"
+    gone = asyncio.create_task(live.mirrors("never"))
+    await asyncio.sleep(0)
+    live._closed(None)
+    async with asyncio.timeout(1):
+        await gone
 
 
 @given(

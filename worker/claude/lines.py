@@ -87,6 +87,12 @@ class UserLine(msgspec.Struct, frozen=True):
     message: _UserMessage = _UserMessage()
 
 
+class AssistantLine(msgspec.Struct, frozen=True):
+    """An `assistant` line: a message of the model, or a part of it. Its id is the transcript entry's too."""
+
+    uuid: str = ""
+
+
 class ApiRetry(msgspec.Struct, frozen=True):
     """`system/api_retry`: a model call failed and will be repeated."""
 
@@ -150,6 +156,7 @@ class ControlRequest(msgspec.Struct, frozen=True):
 
 decode_line: msgspec.json.Decoder[Line] = msgspec.json.Decoder(Line)
 decode_user: msgspec.json.Decoder[UserLine] = msgspec.json.Decoder(UserLine)
+decode_assistant: msgspec.json.Decoder[AssistantLine] = msgspec.json.Decoder(AssistantLine)
 decode_retry: msgspec.json.Decoder[ApiRetry] = msgspec.json.Decoder(ApiRetry)
 decode_result: msgspec.json.Decoder[Result] = msgspec.json.Decoder(Result)
 decode_control: msgspec.json.Decoder[ControlLine] = msgspec.json.Decoder(ControlLine)

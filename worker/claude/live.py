@@ -10,6 +10,7 @@ from typing import Any
 from uuid import uuid4
 
 import msgspec
+import structlog
 
 from shared.content import Part
 from shared.runs import RunRequest
@@ -26,7 +27,10 @@ _MIRROR_PREFIX = b'{"type":"transcript_mirror"'
 _CONTROL_PREFIX = b'{"type":"control_request"'
 _OURS = (_MIRROR_PREFIX, _CONTROL_PREFIX)
 _CONTROL_S = 5.0
+_MIRROR_S = 2.0
 _DEFERRED = "hook_deferred_tool"
+
+_log = structlog.get_logger(__name__)
 
 Listener = Callable[[list[bytes]], None]
 Reply = Callable[[dict[str, Any]], None]
@@ -72,6 +76,7 @@ class LiveProcess:
         self._settings = NONE
         self._seed_done: asyncio.Event | None = None
         self._has_listed = asyncio.Event()
+        self._has_mirrored = asyncio.Event()
         self._parents: dict[str, str | None] = {}
 
     @classmethod
@@ -144,6 +149,18 @@ class LiveProcess:
             self._settings = settings
         self.turns += 1
         self._process.send(user_frame({"role": "user", "content": content_of(prompt or request.prompt)}))
+
+    async def mirrors(self, message: str) -> None:
+        """Wait until the transcript has come up to a message: the CLI writes it on a timer of its own."""
+        if not message:
+            return
+        try:
+            async with asyncio.timeout(_MIRROR_S):
+                while not self.has_ended and not any(entry["uuid"] == message for entry in self._entries):
+                    self._has_mirrored.clear()
+                    await self._has_mirrored.wait()
+        except TimeoutError:
+            _log.warning("transcript_late", session=self.session_id)
 
     def take_entries(self) -> list[Entry]:
         """What was added to the transcript since this was last asked."""
@@ -235,6 +252,7 @@ class LiveProcess:
             self._entries.extend(kept)
             self.head = kept[-1]["uuid"]
             self.on_entries(kept)
+            self._has_mirrored.set()
 
     def _linked(self, entry: Entry) -> Entry | None:
         """An entry worth keeping, linked to others that are.
@@ -255,6 +273,7 @@ class LiveProcess:
     def _closed(self, why: str | None) -> None:
         self.has_ended = True
         self._has_listed.set()
+        self._has_mirrored.set()
         if self._seed_done is not None:
             self._seed_done.set()
         self.on_close(why)

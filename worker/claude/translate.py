@@ -32,6 +32,7 @@ from worker.claude.lines import (
     Line,
     MessageHead,
     Result,
+    decode_assistant,
     decode_line,
     decode_result,
     decode_retry,
@@ -88,6 +89,8 @@ class Translator:
         self.wish = Wish.GO_ON
         self.skipped_lines = 0
         self.used_tools = False
+        self.last_message = ""
+        """Id of the last message that the CLI has told whole; empty before the first."""
         self._model = ""
         self._stop_reason: str | None = None
         self._stop_sequence = ""
@@ -180,6 +183,9 @@ class Translator:
             if line.event is None or line.parent_tool_use_id is not None or self._is_cut:
                 return []
             return self._api_event(line.event)
+        if line.type == "assistant" and line.parent_tool_use_id is None:
+            self.last_message = decode_assistant.decode(raw).uuid
+            return []
         if line.type == "user" and line.parent_tool_use_id is None:
             content = decode_user.decode(raw).message.content
             return [
