@@ -87,6 +87,8 @@ class BacklineInfo(msgspec.Struct, frozen=True, omit_defaults=True):
     """In a stream: the worker was lost, and another one goes on with the answer from here."""
     fallback: FallbackInfo | UnsetType = UNSET
     cache: Literal["hit", "miss"] | UnsetType = UNSET
+    agent_revision: str | UnsetType = UNSET
+    """The commit of the agent's directory that answered, where the request named a revision."""
 
 
 def info_of(
@@ -110,6 +112,7 @@ def answered_by(event: RunCompleted) -> dict[str, Any]:
         "claude_model": event.model if fallback is None else None,
         "cost_usd": event.usage.cost_usd,
         "cache": event.cache or UNSET,
+        "agent_revision": event.revision or UNSET,
         "fallback": UNSET
         if fallback is None
         else FallbackInfo(fallback.upstream, fallback.model, fallback.because.value),

@@ -54,6 +54,8 @@ class Thread(msgspec.Struct, frozen=True):
     def go_on(self, run: RunRequest) -> RunRequest:
         """The run, gone on from here; the model stays unless it names another, which no process holds yet.
 
+        The revision is the one that the run names, or none.
+
         Raises `ApiError` 400 unless its prompt answers just the calls with which the conversation ends.
         """
         record = self.record
@@ -67,10 +69,16 @@ class Thread(msgspec.Struct, frozen=True):
             run,
             history=(),
             system=record.system,
-            prefix=record.prefix if model == record.model else prefix_under(record.prefix, model),
+            prefix=_prefix(run, record),
             session=record.session,
             head=record.head,
         )
+
+
+def _prefix(run: RunRequest, record: Record) -> str:
+    if (run.model, run.revision) == (record.model, record.revision):
+        return record.prefix
+    return prefix_under(record.prefix, run.model, run.revision)
 
 
 class Conversations:

@@ -78,6 +78,7 @@ _ANSWERS: dict[ErrorKind, _Answer] = {
     ErrorKind.WORKER_LOST: _Answer(500, "server_error", "worker_lost"),
     ErrorKind.SESSION_GONE: _Answer(404, "invalid_request_error", "session_not_found"),
     ErrorKind.INVALID_OUTPUT: _Answer(502, "server_error", "invalid_output"),
+    ErrorKind.REVISION_NOT_FOUND: _Answer(404, "invalid_request_error", "model_not_found"),
     ErrorKind.NOT_PERMITTED: _Answer(403, "permission_error", "not_permitted"),
     ErrorKind.INTERNAL: _Answer(500, "server_error", "internal_error"),
 }

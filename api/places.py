@@ -79,6 +79,10 @@ async def find_place(
 
 async def put(run: RunRequest, place: Place, conversations: Conversations) -> RunRequest:
     """The translated run with what waits in its conversation, in its project; raises `ApiError` 400."""
+    is_elsewhere = (place.project is not None and place.project.id) or run.options.working_dir
+    if run.revision and is_elsewhere:
+        said = "A revision is of the agent's own directory, and the request names another to run in."
+        raise ApiError(400, said, param="model", code="invalid_value")
     if run.conversation:
         run = with_added(run, await conversations.waiting(run.tenant, run.conversation))
     return run if place.project is None else in_project(run, place.project)

@@ -16,7 +16,14 @@ from msgspec import Meta
 
 from shared.agents import Agent
 from shared.hosts import Listed, is_within
-from shared.settings import PERMISSION_MODES, AgentFiles, AgentNetwork, ClientRight, Settings
+from shared.settings import (
+    PERMISSION_MODES,
+    AgentFiles,
+    AgentNetwork,
+    ClientRight,
+    RevisionsAllowed,
+    Settings,
+)
 
 OWN_FILE = Path(".claude", "backline.toml")
 _MOST_BYTES = 64 * 1024
@@ -24,6 +31,7 @@ _FILES = ("read-only", "scratch", "read-write")
 """What an agent may do to its directory, from the least to the most."""
 _NETWORKS = ("none", "listed", "host")
 """What an agent may reach, likewise."""
+_VERSIONS = ("off", "tags", "any")
 
 
 class PolicyError(ValueError):
@@ -37,6 +45,7 @@ class Policy(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     permission_mode: Literal["dontAsk", "default", "acceptEdits", "plan", "bypassPermissions"] | None = None
     may: tuple[ClientRight, ...] | None = None
     agent_files: AgentFiles | None = None
+    agent_versions: RevisionsAllowed | None = None
     agent_network: AgentNetwork | None = None
     agent_hosts: tuple[Listed, ...] | None = None
     agent_private_hosts: tuple[Listed, ...] | None = None
@@ -89,6 +98,8 @@ def _check_narrows(path: Path, own: Policy, allowed: Settings) -> None:
         "may": own.may is not None and not set(own.may) <= set(allowed.client_may),
         "agent_files": own.agent_files is not None
         and _FILES.index(own.agent_files) > _FILES.index(allowed.agent_files),
+        "agent_versions": own.agent_versions is not None
+        and _VERSIONS.index(own.agent_versions) > _VERSIONS.index(allowed.agent_versions),
         "agent_network": own.agent_network is not None
         and _NETWORKS.index(own.agent_network) > _NETWORKS.index(allowed.agent_network),
         "agent_hosts": allowed.agent_network != "host" and _is_wider(own.agent_hosts, allowed.agent_hosts),
@@ -112,6 +123,7 @@ def _with(settings: Settings, policy: Policy) -> Settings:
         "permission_mode": policy.permission_mode,
         "client_may": policy.may,
         "agent_files": policy.agent_files,
+        "agent_versions": policy.agent_versions,
         "agent_network": policy.agent_network,
         "agent_hosts": policy.agent_hosts,
         "agent_private_hosts": policy.agent_private_hosts,

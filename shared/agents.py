@@ -14,6 +14,7 @@ _LONGEST = 64
 _CLAUDE_MODEL = re.compile(
     r"(?:claude-[a-z0-9.-]{1,80}|(?:best|default|haiku|opus|opusplan|sonnet))(?:\[1m\])?"
 )
+_REVISION = re.compile(r"[A-Za-z0-9][A-Za-z0-9._/-]{0,99}")
 CLAUDE_ALIASES = ("haiku", "opus", "sonnet")
 """Model names the CLI resolves to its newest model of that family (CLI 2.1)."""
 
@@ -30,11 +31,18 @@ class Agent(msgspec.Struct, frozen=True):
     name: str
     directory: Path
     description: str = ""
+    revision: str = ""
+    """The commit whose files these are; empty for the agent's own directory, as it now is."""
 
 
 def is_claude_model(name: str) -> bool:
     """Whether `name` is a Claude model id or alias, rather than an agent."""
     return _CLAUDE_MODEL.fullmatch(name) is not None
+
+
+def is_revision(name: str) -> bool:
+    """Whether `name` could be a git tag, a branch or a commit; never an option, a range or a path."""
+    return _REVISION.fullmatch(name) is not None and ".." not in name
 
 
 def parse_agents(entries: Sequence[str]) -> tuple[Agent, ...]:

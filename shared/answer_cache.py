@@ -100,10 +100,12 @@ def entry_name(request: RunRequest, version: str) -> str:
     It begins with the agent's name and a colon, by which an agent's answers are found.
 
     What is in a stored conversation, a session or a project is not in the request, nor are files in
-    directories and servers that it names.
+    directories and servers that it names. `version` is that of the agent's directory, not of a revision.
     """
     options = request.options
-    is_elsewhere = request.conversation or request.session or request.items or request.project
+    is_elsewhere = (
+        request.conversation or request.session or request.items or request.project or request.revision
+    )
     if not version or is_elsewhere or options.add_dirs or options.mcp_config or options.working_dir:
         return ""
     asked = (

@@ -42,6 +42,7 @@ class Record(msgspec.Struct, frozen=True, kw_only=True):
     updated_ms: int
     agent: str = ""
     project: str = ""
+    revision: str = ""
     model: str | None = None
     system: str | None = None
     prefix: str = ""
@@ -193,6 +194,7 @@ class ConversationStore:
         shared = {
             "agent": request.agent,
             "project": request.project,
+            "revision": request.revision,
             "model": request.model or "",
             "system": request.system or "",
             "calls": ",".join(calls),
@@ -283,6 +285,7 @@ def _record(record_id: str, fields: Mapping[bytes, bytes]) -> Record | None:
         updated_ms=int(text["updated"]),
         agent=text.get("agent", ""),
         project=text.get("project", ""),
+        revision=text.get("revision", ""),
         model=text.get("model") or None,
         system=text.get("system") or None,
         prefix=text.get("prefix", ""),

@@ -1,8 +1,8 @@
 """A conversation's identity is what was said in it: a hash chain over its turns.
 
 Two requests whose histories hash alike go on from the same place, whoever sends them to whichever replica;
-an edited or regenerated turn is simply another prefix. Tenant, agent or project, model and system prompt
-are its root, so nobody reaches another's conversation by saying the same words.
+an edited or regenerated turn is simply another prefix. Tenant, agent and its revision (or project), model
+and system prompt are its root, so nobody reaches another's conversation by saying the same words.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ def prefix_of(request: RunRequest) -> str:
     """The hash (hex) of all that was said before the prompt."""
     prefix = _hash(
         _encoder.encode(
-            (_VERSION, request.tenant, request.place, request.model, (request.system or "").strip())
+            (_VERSION, request.tenant, _root(request), request.model, (request.system or "").strip())
         )
     )
     for turn in request.history:
@@ -41,9 +41,18 @@ def prefix_after(request: RunRequest, answer: str, calls: Sequence[ToolUsePart] 
     return _extend(prefix, Turn(role="assistant", parts=(*said, *calls))).hex()
 
 
-def prefix_under(prefix: str, model: str | None) -> str:
-    """The hash (hex) of the same turns once another model goes on with them: no process holds that yet."""
-    return _hash(bytes.fromhex(prefix) + _encoder.encode(("model", model))).hex()
+def prefix_under(prefix: str, model: str | None, revision: str = "") -> str:
+    """The hash (hex) of the same turns once another model or revision goes on with them.
+
+    No process holds that yet.
+    """
+    under = ("model", model, revision) if revision else ("model", model)
+    return _hash(bytes.fromhex(prefix) + _encoder.encode(under)).hex()
+
+
+def _root(request: RunRequest) -> str:
+    """Agent or project, and the agent's revision: no name of either has an `@`."""
+    return f"{request.place}@{request.revision}" if request.revision else request.place
 
 
 def _extend(prefix: bytes, turn: Turn) -> bytes:

@@ -33,6 +33,7 @@ class ErrorKind(StrEnum):
     WORKER_LOST = "worker_lost"
     SESSION_GONE = "session_gone"
     INVALID_OUTPUT = "invalid_output"
+    REVISION_NOT_FOUND = "revision_not_found"
     NOT_PERMITTED = "not_permitted"
     INTERNAL = "internal"
 
@@ -167,6 +168,8 @@ class RunCompleted(msgspec.Struct, frozen=True, tag="completed", array_like=True
     """What answered in the agent's place; then there is no session, and the model is the fallback's."""
     cache: Literal["", "hit", "miss"] = ""
     """Whether the answer was kept from an earlier run, or may have been kept for later ones."""
+    revision: str = ""
+    """The commit of the agent's directory that answered; empty for the directory as it is."""
 
 
 class RunFailed(msgspec.Struct, frozen=True, tag="failed", array_like=True):

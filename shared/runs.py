@@ -163,6 +163,8 @@ class RunRequest(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """How many calls of the agent's own tools, its sub-agents' among them, the turn may make."""
     traceparent: str = ""
     """The trace that it is part of (W3C Trace Context, version 00); empty when nobody traces it."""
+    revision: str = ""
+    """Git tag, branch or commit of the agent's directory to run; empty for the directory as it is."""
 
 
 class RunState(StrEnum):

@@ -19,6 +19,7 @@ Count = Annotated[int, Meta(ge=1)]
 ClientRight = Literal["mcp_config", "permissions", "priority"]
 AgentFiles = Literal["read-write", "read-only", "scratch"]
 AgentNetwork = Literal["host", "listed", "none"]
+RevisionsAllowed = Literal["off", "tags", "any"]
 PERMISSION_MODES = ("plan", "dontAsk", "default", "acceptEdits", "bypassPermissions")
 """From the strictest to the freest."""
 
@@ -59,6 +60,8 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     """Files and directories that every agent may read in its sandbox, beside the system's."""
     agent_files: AgentFiles = "read-write"
     """What an agent in a sandbox may do to its directory; `scratch`: a copy, for each process."""
+    agent_versions: RevisionsAllowed = "tags"
+    """Which git revisions of an agent's directory a request may name (`agent@v1`): none, tags, or any."""
     agent_network: AgentNetwork = "host"
     """What an agent in a sandbox reaches beside the model: all its host does, `agent_hosts`, or nothing."""
     agent_hosts: tuple[Listed, ...] = ()

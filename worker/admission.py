@@ -11,7 +11,7 @@ from pathlib import Path
 
 import msgspec
 
-from shared.agents import is_claude_model
+from shared.agents import is_claude_model, is_revision
 from shared.runs import LaunchOptions, RunRequest
 from shared.settings import PERMISSION_MODES, Settings
 
@@ -30,6 +30,10 @@ def admit(request: RunRequest, settings: Settings) -> None:
     """Raise `NotPermittedError` unless every choice in `request` is one that a request has here."""
     if request.model is not None and not is_claude_model(request.model):
         raise NotPermittedError("The run names something that is no Claude model.")
+    if request.revision and not is_revision(request.revision):
+        raise NotPermittedError("The run names a revision by what is none.")
+    if request.revision and (request.project or request.options.working_dir):
+        raise NotPermittedError("The run names a revision, and a directory that is not the agent's own.")
     for name in (request.session, request.head):
         if name and _ID.fullmatch(name) is None:
             raise NotPermittedError("The run names a session by something that is no id.")

@@ -54,6 +54,7 @@ from worker.pool import Owner, Pool
 from worker.presence import Presence
 from worker.processes import Processes
 from worker.projects import WorkingCopies, working_copy
+from worker.revisions.checkouts import Checkouts
 from worker.sandbox.bubblewrap import Bubblewrap, SandboxError
 from worker.sandbox.choice import choose_sandbox
 from worker.sessions import Sessions
@@ -168,7 +169,15 @@ class _Worker:
             self._egress,
         )
         self._by_name = by_name
-        turns: AnyTurns = Turns(settings, by_name, self._processes, self._pool, sessions, self._metrics.found)
+        turns: AnyTurns = Turns(
+            settings,
+            by_name,
+            self._processes,
+            self._pool,
+            sessions,
+            Checkouts(settings, policies.of, box.reading if box is not None else None),
+            self._metrics.found,
+        )
         if self._tracing is not None:
             turns = TracedTurns(turns, self._tracing)
         self._fallbacks = FallbackParts(self._redis, turns, settings) if settings.fallbacks else None

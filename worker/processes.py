@@ -35,6 +35,7 @@ from worker.egress.egress import Egress
 from worker.gate.gate import Gate
 from worker.pool import Owner, Pool
 from worker.recovery import Lost
+from worker.revisions.checkouts import hold
 from worker.sandbox.bubblewrap import Bubblewrap, SandboxError
 from worker.sessions import Sessions
 
@@ -111,12 +112,12 @@ class Processes:
         """
         if _keeps_nothing(request):
             return await self.make(request, agent)
-        if request.prefix and (live := await self._live(request)) is not None:
+        if request.prefix and (live := await self._live(request, agent)) is not None:
             return Found(live, messages_of(_added(request)), "live")
         if (stored := await self._stored(request, agent)) is not None:
             return stored
         if len(request.history) <= _MOST_SEEDED_TURNS:
-            spare = self._pool.take_spare(_owner(request))
+            spare = self._spare_for(request)
             if spare is not None:
                 return Found(spare, messages_of(_history(request)), "warm")
         return await self.make(request, agent)
@@ -159,11 +160,18 @@ class Processes:
         """A process without a conversation; raises `CliNotStartedError` or `OSError`."""
         return await self._launch(owner, agent, None, "", b"", is_mirrored=True)
 
-    async def _live(self, request: RunRequest) -> LiveProcess | None:
+    def _spare_for(self, request: RunRequest) -> LiveProcess | None:
+        """A spare process, which there is of an agent as it is, and of no revision."""
+        return None if request.revision else self._pool.take_spare(_owner(request))
+
+    async def _live(self, request: RunRequest, agent: Agent) -> LiveProcess | None:
         live = self._pool.take_live(request.prefix)
-        if live is None or (request.session in {"", live.session_id} and live.fits(request)):
+        if live is None:
+            return None
+        is_ours = request.session in {"", live.session_id} and live.launch.revision == agent.revision
+        if is_ours and live.fits(request):
             return live
-        if not self._pool.keep(live):  # another session in which the same was said, or other tools
+        if not self._pool.keep(live):  # another session in which the same was said, a moved tag, other tools
             await self._pool.discard(live, is_clean=True, sweep=True)
         return None
 
@@ -176,7 +184,7 @@ class Processes:
         if has_results(request):
             resumed, seeds = split_at_calls(entries, entries[-1]["uuid"])
             entries = list(resumed)
-            if not entries and (spare := self._pool.take_spare(_owner(request))) is not None:
+            if not entries and (spare := self._spare_for(request)) is not None:
                 return Found(spare, seeds, "warm")
         process = await self._start(request, agent, session_id, _lines(entries))
         return Found(process, seeds, "resumed")
@@ -229,6 +237,8 @@ class Processes:
     async def _begin(self, plan: Launch, owner: Owner) -> LiveProcess:
         """Start what was planned, with a pass to the model and a way out that end when it does."""
         with ExitStack() as opened:
+            if plan.revision:
+                opened.callback(hold(plan.cwd))
             settings = self._settings_of(owner.agent) if self._settings_of is not None else None
             is_apart = settings is not None and settings.agent_network != "host"
             if self._gate is not None:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 
+import msgspec
+
 from shared.agents import Agent
 from shared.run_events import ErrorKind, RunCompleted, RunError, RunFailed, TerminalEvent
 from shared.runs import RunRequest
@@ -13,6 +15,8 @@ from worker.pool import Pool
 from worker.processes import Found, HowFound, Processes
 from worker.projects import working_copy
 from worker.recovery import Lost
+from worker.revisions.checkouts import Checkouts
+from worker.revisions.git import RevisionError
 from worker.sessions import SessionGoneError, Sessions
 from worker.turn import Reporter, Stop, Turn
 
@@ -30,6 +34,7 @@ class Turns:
         processes: Processes,
         pool: Pool,
         sessions: Sessions,
+        checkouts: Checkouts,
         note: Callable[[str, HowFound], None] | None = None,
     ) -> None:
         self._note = note or (lambda _, __: None)
@@ -38,6 +43,7 @@ class Turns:
         self._processes = processes
         self._pool = pool
         self._sessions = sessions
+        self._checkouts = checkouts
 
     async def run(self, request: RunRequest, reporter: Reporter, stop: Stop) -> None:
         """Run `request`: say its events as they come, and conclude with the terminal one.
@@ -49,11 +55,14 @@ class Turns:
             await reporter.conclude(_not_served(request))
             return
         try:
-            found = await self._processes.find(request, agent)
-            event = await self._take(found, request, reporter, stop)
-            if event is None:  # a kept process had died unseen, and nobody has heard of it
-                found = await self._processes.make(request, agent)
-                await self._take(found, request, reporter, stop)
+            async with self._checkouts.at(agent, request.revision) as at:
+                found = await self._processes.find(request, at)
+                event = await self._take(found, request, reporter, stop)
+                if event is None:  # a kept process had died unseen, and nobody has heard of it
+                    found = await self._processes.make(request, at)
+                    await self._take(found, request, reporter, stop)
+        except RevisionError as error:
+            await reporter.conclude(_no_revision(error))
         except SessionGoneError as error:
             await reporter.conclude(RunFailed(error=RunError(ErrorKind.SESSION_GONE, str(error))))
         except (CliNotStartedError, OSError) as error:
@@ -66,7 +75,11 @@ class Turns:
             await reporter.conclude(_not_served(request))
             return
         try:
-            found, place = await self._processes.recover(request, agent, lost)
+            async with self._checkouts.at(agent, request.revision) as at:
+                found, place = await self._processes.recover(request, at, lost)
+        except RevisionError as error:
+            await reporter.conclude(_no_revision(error))
+            return
         except SessionGoneError as error:
             await reporter.conclude(RunFailed(error=RunError(ErrorKind.SESSION_GONE, str(error))))
             return
@@ -82,7 +95,7 @@ class Turns:
                 await self._sessions.save_recovered(
                     request, turn.answer, place.session, entries, event.usage.cost_usd
                 )
-            await reporter.conclude(event)
+            await reporter.conclude(_by(found, event))
         finally:
             await self._pool.discard(found.process, is_clean=turn.is_clean, sweep=True)
 
@@ -111,11 +124,23 @@ class Turns:
                     request, turn.answer, turn.calls, process, event.usage.cost_usd
                 )
                 is_kept = may_be_kept and is_saved and self._pool.keep(process)
-            await reporter.conclude(event)
+            await reporter.conclude(_by(found, event))
             return event
         finally:
             if not is_kept:
                 await self._pool.discard(process, is_clean=turn.is_clean, sweep=turn.needs_sweep)
+
+
+def _by(found: Found, event: TerminalEvent) -> TerminalEvent:
+    """The end of a turn with the revision that took it."""
+    revision = found.process.launch.revision
+    if not revision or not isinstance(event, RunCompleted):
+        return event
+    return msgspec.structs.replace(event, revision=revision)
+
+
+def _no_revision(error: RevisionError) -> RunFailed:
+    return RunFailed(error=RunError(ErrorKind.REVISION_NOT_FOUND, str(error)))
 
 
 def _not_served(request: RunRequest) -> RunFailed:

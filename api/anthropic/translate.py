@@ -58,6 +58,7 @@ def translate(
         prompt=turns[-1].parts,
         history=tuple(turns[:-1]),
         model=place.choice.claude_model,
+        revision=place.choice.revision,
         system=system or None,
         sampling=_sampling(request),
         tenant=tenant,

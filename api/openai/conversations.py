@@ -10,6 +10,7 @@ from litestar import Request, delete, get, post
 from api.access import READ, RUN
 from api.conversations import Conversations
 from api.decode import decode_body
+from api.errors import ApiError
 from api.models import Choice, choose
 from api.openai.added import read_items
 from api.openai.pages import After, Deleted, Limit, ObjectList, Sorted, checked_metadata, page_of
@@ -124,9 +125,15 @@ async def begin(
     registry: CachedRegistry,
     settings: Settings,
 ) -> Record:
-    """Begin a conversation with whom the body names; raises `ApiError` 404 for a model that is none."""
+    """Begin a conversation with whom the body names; raises `ApiError` 404 for a model that is none.
+
+    And 400 for a revision, which each turn names for itself.
+    """
     name = body.model or body.agent
     choice = await choose(name, registry, settings.default_agent) if name else Choice(agent="")
+    if choice.revision:
+        said = "A conversation is with an agent: each of its turns names the revision it is to run."
+        raise ApiError(400, said, param="model" if body.model else "agent", code="invalid_value")
     return await conversations.create(
         tenant, agent=choice.agent, model=choice.claude_model, metadata=checked_metadata(body.metadata)
     )

@@ -83,6 +83,7 @@ def translate(
         prompt=turns[-1].parts,
         history=tuple(turns[:-1]),
         model=choice.claude_model,
+        revision=choice.revision,
         system="\n\n".join(filter(None, (system, output.instruction))) or None,
         sampling=_sampling(request),
         tenant=tenant,

@@ -63,6 +63,7 @@ WIDER = [
     ('permission_mode = "acceptEdits"', "permission_mode", "acceptEdits"),
     ('may = ["permissions"]', "client_may", ("permissions",)),
     ('agent_files = "read-write"', "agent_files", "read-write"),
+    ('agent_versions = "any"', "agent_versions", "any"),
     ('agent_network = "host"', "agent_network", "host"),
     ('agent_hosts = ["a.test", "b.test"]', "agent_hosts", ("a.test", "b.test")),
     ('agent_private_hosts = ["a.test:22"]', "agent_private_hosts", ("a.test:22",)),

@@ -246,10 +246,12 @@ async def test_deleting_a_conversation_leaves_another_that_stands_in_its_session
     assert (await conversations.by_conversation("t", second.id)).record.head == "head-1"
 
 
-def translated(thread: Thread, *messages: dict[str, Any], model: str | None = None) -> RunRequest:
+def translated(
+    thread: Thread, *messages: dict[str, Any], model: str | None = None, revision: str = ""
+) -> RunRequest:
     body = msgspec.json.encode({"model": "a", "messages": messages})
     decoded, _ = decode_body(body, ChatRequest)
-    choice = Choice(agent="a", claude_model=model)
+    choice = Choice(agent="a", claude_model=model, revision=revision)
     return translate(decoded, choice, tenant="t", request_id="r", history_limit=9, thread=thread)
 
 
@@ -272,6 +274,15 @@ def test_another_model_goes_on_from_a_place_of_its_own() -> None:
     run = translated(Thread(PLACE, "", ""), said("user", "z"), model="haiku")
     assert run.prefix == prefix_under(PLACE.prefix, "haiku") != PLACE.prefix
     assert (run.session, run.head) == ("session-1", "head-1")
+
+
+def test_another_revision_goes_on_from_a_place_of_its_own() -> None:
+    run = translated(Thread(PLACE, "", ""), said("user", "z"), revision="v1")
+    assert run.prefix == prefix_under(PLACE.prefix, None, "v1") not in {PLACE.prefix, ""}
+    at_v1 = msgspec.structs.replace(PLACE, revision="v1")
+    assert translated(Thread(at_v1, "", ""), said("user", "z"), revision="v1").prefix == PLACE.prefix
+    assert translated(Thread(at_v1, "", ""), said("user", "z")).prefix == prefix_under(PLACE.prefix, None)
+    assert prefix_of(run) != prefix_of(msgspec.structs.replace(run, revision=""))
 
 
 def test_a_conversation_that_has_not_begun_begins_with_all_messages() -> None:

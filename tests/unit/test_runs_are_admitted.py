@@ -24,6 +24,7 @@ def asked(**fields: object) -> RunRequest:
         asked(),
         asked(model="claude-opus-4-1", session="0f2c8f2e-7d3b-4a44-9a35-111111111111", head="a1"),
         asked(model="sonnet[1m]"),
+        asked(revision="team/v1.2"),
         asked(options=LaunchOptions(tools=(), disallowed_tools=("Bash(git push:*)", "mcp__x__y"))),
         asked(options=LaunchOptions(permission_mode="plan", agents='{"a": {}}', max_turns=3)),
     ],
@@ -42,6 +43,10 @@ def test_what_a_request_may_choose_is_admitted(request_: RunRequest) -> None:
         asked(session="a/b"),
         asked(session=".hidden"),
         asked(head="x\ny"),
+        asked(revision="--all"),
+        asked(revision="v1..v2"),
+        asked(revision="v1", project="proj_" + "0" * 32),
+        asked(revision="v1", options=LaunchOptions(working_dir="/tmp")),
         *(
             asked(options=LaunchOptions(**fields))
             for fields in (

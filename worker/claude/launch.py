@@ -124,6 +124,8 @@ class Launch(msgspec.Struct, frozen=True):
     """The socket of the credential proxy, where there is no network to reach it by."""
     exit: int | None = None
     """A descriptor for the process to inherit, by which it hands over a socket that leads out."""
+    revision: str = ""
+    """The commit whose files are in `cwd`, which later runs find as they are; empty for the agent's own."""
 
 
 def find_cli(settings: Settings) -> Path:
@@ -209,6 +211,7 @@ class Launcher:
             model=model,
             options=options,
             is_mirrored=is_mirrored,
+            revision=agent.revision,
         )
 
     def _environment(self, home: Home, scratch: Path, marker: str) -> dict[str, str]:

@@ -88,6 +88,12 @@ class Bubblewrap:
         argv = (*self._apart(launch.exit), *argv)
         return msgspec.structs.replace(launch, argv=argv, wrappers=_WRAPPERS + 1)
 
+    def reading(self, argv: Sequence[str], directory: Path) -> list[str]:
+        """The command `argv` inside, with no network and nothing of the host's but `directory`, to read."""
+        mounts = [Mount(directory, directory)]
+        words = [*self._frame(), "--unshare-net", *_words(mounts), *_closing(directory)]
+        return [self._program, *words, *argv]
+
     def close(self) -> None:
         """Leave the agents' directories as they were found; every process must have ended."""
         self._placeholders.remove()
@@ -124,6 +130,8 @@ class Bubblewrap:
             Place(Path(os.path.realpath(each)), "read-write" if wish == "read-write" else "read-only")
             for each in launch.options.add_dirs
         ]
+        if launch.revision and wish == "read-write":  # later runs of the revision are to find it as it is
+            wish = "scratch"
         if launch.cwd == Path("/"):
             raise SandboxError("The whole of the host is no directory for an agent in a sandbox.")
         if wish != "scratch":
