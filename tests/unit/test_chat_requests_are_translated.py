@@ -446,7 +446,7 @@ def test_agents_are_directories_with_names(tmp_path: Any) -> None:
         (["opus=d"], "Claude model's name"),
         (["claude-x=d"], "Claude model's name"),
         (["d", "d=e"], "Two agents"),
-        (["file"], "not there"),
+        (["file"], "is not a directory"),
     ],
 )
 def test_an_agent_that_cannot_be_served_is_said(
