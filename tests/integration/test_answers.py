@@ -60,7 +60,7 @@ async def test_a_bad_request_id_is_replaced(http: httpx.AsyncClient, bad: str) -
     assert re.fullmatch(r"req_[0-9a-f]{32}", answer.headers["x-request-id"])
 
 
-@pytest.mark.parametrize("path", ["/", "/v1/nothing", "/docs/static/nothing.js"])
+@pytest.mark.parametrize("path", ["/v1", "/v1/nothing", "/docs/static/nothing.js"])
 async def test_a_page_that_is_not_there_carries_a_request_id(http: httpx.AsyncClient, path: str) -> None:
     answer = await http.get(path)
     assert answer.status_code == 404
