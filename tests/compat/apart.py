@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import fcntl
 import hashlib
-import json
 import os
 import subprocess
 import sys
@@ -16,10 +15,11 @@ from typing import Any
 
 import pytest
 
+from tests.compat.scenarios import run_scenario
+
 WANTED = "COMPAT_APART"
 _SOURCE = Path(__file__).with_name("environments")
 _INSTALL_S = 50
-_RUN_S = 45
 
 
 class Apart:
@@ -31,16 +31,7 @@ class Apart:
 
     def run(self, scenario: str, **given: Any) -> Any:
         """Give what the scenario returns; what it raises fails the test."""
-        done = subprocess.run(
-            [self._python, self._scenarios, scenario],
-            input=json.dumps(given),
-            capture_output=True,
-            text=True,
-            timeout=_RUN_S,
-            check=False,
-        )
-        assert done.returncode == 0, done.stderr
-        return json.loads(done.stdout)
+        return run_scenario([self._python, self._scenarios, scenario], given)
 
 
 def find_apart(name: str) -> Apart:

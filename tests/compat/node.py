@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import fcntl
 import hashlib
-import json
 import shutil
 import subprocess
 import sys
@@ -13,10 +12,11 @@ from typing import Any
 
 import pytest
 
+from tests.compat.scenarios import run_scenario
+
 _SOURCE = Path(__file__).with_name("js")
 _OLDEST = 20
 _INSTALL_S = 55
-_RUN_S = 45
 
 
 class Node:
@@ -27,17 +27,7 @@ class Node:
 
     def run(self, client: str, scenario: str, **given: Any) -> Any:
         """Give what the scenario of `<client>.mjs` returns; what it throws fails the test."""
-        done = subprocess.run(
-            [_program("node"), f"{client}.mjs", scenario],
-            cwd=self._directory,
-            input=json.dumps(given),
-            capture_output=True,
-            text=True,
-            timeout=_RUN_S,
-            check=False,
-        )
-        assert done.returncode == 0, done.stderr
-        return json.loads(done.stdout)
+        return run_scenario([_program("node"), f"{client}.mjs", scenario], given, self._directory)
 
 
 def find_node() -> Node:

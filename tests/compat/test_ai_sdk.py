@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import pytest
 
-from scripted_model import Script
 from tests.compat.node import Node
 from tests.compat.proxy import Proxy
+from tests.compat.scenarios import Play, player
 from tests.compat.scripts import (
     ADA,
     CITIES,
     FINAL,
-    MODEL,
     NAMED,
     PNG,
     PNG_URL,
@@ -34,17 +33,11 @@ from tests.support.model import Model
 
 pytestmark = pytest.mark.client("AI SDK (JavaScript)")
 
-Play = Callable[..., Any]
-
 
 @pytest.fixture
 def play(node: Node, url: str, marker: str) -> Play:
     """Run a scenario with a script in its prompt."""
-
-    def run(scenario: str, script: Script, *, model: str = MODEL, **given: Any) -> Any:
-        return node.run("ai-sdk", scenario, url=url, model=model, prompt=f"{marker} {script}", **given)
-
-    return run
+    return player(partial(node.run, "ai-sdk"), url, marker)
 
 
 @pytest.mark.feature("answer")

@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any
+from functools import partial
 
 import pytest
 
-from scripted_model import Script
 from tests.compat.node import Node
+from tests.compat.scenarios import Play, player
 from tests.compat.scripts import (
     ADA,
     CITIES,
     FINAL,
-    MODEL,
     PNG,
     PNG_URL,
     WORDS,
@@ -29,17 +27,11 @@ from tests.support.model import Model
 
 pytestmark = pytest.mark.client("LangChain (JavaScript)")
 
-Play = Callable[..., Any]
-
 
 @pytest.fixture
 def play(node: Node, url: str, marker: str) -> Play:
     """Run a scenario with a script in its prompt."""
-
-    def run(scenario: str, script: Script, **given: Any) -> Any:
-        return node.run("langchain", scenario, url=url, model=MODEL, prompt=f"{marker} {script}", **given)
-
-    return run
+    return player(partial(node.run, "langchain"), url, marker)
 
 
 @pytest.mark.feature("answer")

@@ -2,18 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any
-
 import pytest
 
-from scripted_model import Script
 from tests.compat.apart import Apart
+from tests.compat.scenarios import Play, player
 from tests.compat.scripts import (
     ADA,
     CITIES,
     FINAL,
-    MODEL,
     PNG,
     PNG_URL,
     WORDS,
@@ -27,17 +23,11 @@ from tests.support.model import Model
 
 pytestmark = pytest.mark.client("LlamaIndex (Python)")
 
-Play = Callable[..., Any]
-
 
 @pytest.fixture
 def play(llama_index: Apart, url: str, marker: str) -> Play:
     """Run a scenario with a script in its prompt."""
-
-    def run(scenario: str, script: Script, **given: Any) -> Any:
-        return llama_index.run(scenario, url=url, model=MODEL, prompt=f"{marker} {script}", **given)
-
-    return run
+    return player(llama_index.run, url, marker)
 
 
 @pytest.mark.feature("answer")

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import pytest
 
-from scripted_model import Script
 from tests.compat.node import Node
 from tests.compat.proxy import Proxy
+from tests.compat.scenarios import Play, player
 from tests.compat.scripts import (
     ADA,
     CITIES,
@@ -34,18 +34,11 @@ from tests.support.model import Model
 
 pytestmark = pytest.mark.client("openai (JavaScript)")
 
-Play = Callable[..., Any]
-
 
 @pytest.fixture
 def play(node: Node, url: str, marker: str) -> Play:
     """Run a scenario with a script in its prompt."""
-
-    def run(scenario: str, script: Script | None = None, *, model: str = MODEL, **given: Any) -> Any:
-        prompt = f"{marker} {script or ''}"
-        return node.run("openai", scenario, url=url, model=model, prompt=prompt, marker=marker, **given)
-
-    return run
+    return player(partial(node.run, "openai"), url, marker)
 
 
 @pytest.mark.feature("answer")

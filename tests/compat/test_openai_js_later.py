@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import pytest
 
-from scripted_model import Script, call, script, stall, text, tokens, use_tool
+from scripted_model import call, script, stall, text, tokens, use_tool
 from tests.compat.node import Node
+from tests.compat.scenarios import Play, player
 from tests.compat.scripts import MODEL, WORDS, words
 
 pytestmark = pytest.mark.client("openai (JavaScript)")
 
-Play = Callable[..., Any]
 WEATHER: Any = {
     "type": "function",
     "name": "weather",
@@ -24,12 +24,7 @@ WEATHER: Any = {
 @pytest.fixture
 def play(node: Node, url: str, marker: str) -> Play:
     """Run a scenario with a script in its prompt."""
-
-    def run(scenario: str, script: Script | None = None, **given: Any) -> Any:
-        prompt = f"{marker} {script or ''}"
-        return node.run("openai-later", scenario, url=url, model=MODEL, prompt=prompt, marker=marker, **given)
-
-    return run
+    return player(partial(node.run, "openai-later"), url, marker)
 
 
 @pytest.mark.feature("responses")
