@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 import time
+from collections.abc import Sequence
 from contextlib import suppress
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -19,6 +20,8 @@ if TYPE_CHECKING:
     from rich.console import RenderableType
 
 _COLUMNS = ("run", "state", "agent", "age", "wait", "ran", "tokens", "worker", "error")
+_LEFT_OUT = ("worker", "wait", "tokens", "ran", "error", "age")
+"""What a narrow terminal does without, the first first."""
 _TOKENS = ("input_tokens", "cache_read_tokens", "cache_write_tokens", "output_tokens")
 
 
@@ -59,7 +62,7 @@ def top(
         if json:
             print_json({**look.stats, "runs": look.runs})
         elif once or not sys.stdout.isatty():
-            _print(screen(look, None))
+            _print(look)
         else:
             with suppress(KeyboardInterrupt):
                 _watch(http, look, interval, rows)
@@ -101,8 +104,19 @@ def row(run: dict[str, Any]) -> tuple[str, ...]:
     )
 
 
-def screen(look: Look, before: Look | None) -> RenderableType:
-    """All that is shown of a look."""
+def columns(rows: Sequence[tuple[str, ...]], width: int | None) -> list[int]:
+    """The columns of a table of `rows` for which there is room, by their places; all when `width` is None."""
+    widths = [max(map(len, cells)) + _GAP for cells in zip(_COLUMNS, *rows, strict=True)]
+    shown = list(range(len(_COLUMNS)))
+    for name in _LEFT_OUT:
+        if width is None or sum(widths[at] for at in shown) <= width:
+            break
+        shown.remove(_COLUMNS.index(name))
+    return shown
+
+
+def screen(look: Look, before: Look | None, width: int | None = None) -> RenderableType:
+    """All that is shown of a look, in so many columns of characters: a cell is left out before it is cut."""
     from rich.console import Group  # noqa: PLC0415 - imported here so that --help is quick
     from rich.table import Table  # noqa: PLC0415
     from rich.text import Text  # noqa: PLC0415
@@ -110,13 +124,18 @@ def screen(look: Look, before: Look | None) -> RenderableType:
     head = Text("   ").join(
         Text.assemble((name, "dim"), " ", (value, "bold")) for name, value in numbers(look, before)
     )
-    table = Table(*_COLUMNS, box=None, header_style="dim")
-    for run in look.runs:
-        table.add_row(*(Text(cell) for cell in row(run)), style=_STYLES.get(run["state"], ""))
+    rows = [row(run) for run in look.runs]
+    shown = columns(rows, width)
+    table = Table(*(_COLUMNS[at] for at in shown), box=None, header_style="dim")
+    for run, cells in zip(look.runs, rows, strict=True):
+        table.add_row(*(Text(cells[at]) for at in shown), style=_STYLES.get(run["state"], ""))
     agents = Text(f"agents  {', '.join(look.stats['agents']) or 'none is served'}", style="dim")
     return Group(head, agents, Text(), table if look.runs else Text("No runs are known.", style="dim"))
 
 
+_WIDE = 1_000
+_GAP = 2
+"""Between two columns: rich sets one space at each side of a cell."""
 _STYLES = {"running": "green", "failed": "red", "cancelled": "yellow"}
 
 
@@ -124,11 +143,11 @@ def _watch(http: httpx.Client, look: Look, interval: float, rows: int) -> None:
     from rich.live import Live  # noqa: PLC0415 - imported here so that --help is quick
 
     before: Look | None = None
-    with Live(screen(look, None), screen=True, auto_refresh=False) as live:
+    with Live(screen=True, auto_refresh=False) as live:
         while True:
+            live.update(screen(look, before, live.console.width), refresh=True)
             time.sleep(interval)
             before, look = look, _look(http, rows)
-            live.update(screen(look, before), refresh=True)
 
 
 def _look(http: httpx.Client, rows: int) -> Look:
@@ -141,7 +160,12 @@ def _tokens(counts: dict[str, Any]) -> int:
     return sum(int(counts[name]) for name in _TOKENS)
 
 
-def _print(shown: RenderableType) -> None:
+def _print(look: Look) -> None:
+    """Print a look: as wide as it is, that programs may read it; at a terminal, as wide as that is."""
     from rich.console import Console  # noqa: PLC0415 - imported here so that --help is quick
 
-    Console(highlight=False, soft_wrap=True).print(shown)
+    console = Console(highlight=False, soft_wrap=True)
+    if console.is_terminal:
+        console.print(screen(look, None, console.width))
+    else:
+        Console(highlight=False, soft_wrap=True, width=_WIDE).print(screen(look, None))

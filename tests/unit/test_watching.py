@@ -63,6 +63,18 @@ def test_rates_are_those_since_the_last_look() -> None:
     assert (second["runs/min"], second["tokens/s"]) == ("10.0", "10")
 
 
+def test_a_narrow_terminal_leaves_columns_out_and_cuts_none() -> None:
+    wide: dict[str, object] = RUN | {"id": "run_" + 32 * "0", "worker": "a-host-of-some-length-12345", "wait_s": 0.1}
+    at = Look(1.0, look(1.0).stats, [wide])
+    out = io.StringIO()
+    Console(file=out, width=80).print(screen(at, None, 80))
+    assert str(wide["id"]) in out.getvalue()
+    assert "failed" in out.getvalue()
+    assert "worker_lost" in out.getvalue()
+    assert "a-host" not in out.getvalue()
+    assert "…" not in out.getvalue()
+
+
 def test_the_screen_has_figures_agents_and_runs() -> None:
     out = io.StringIO()
     Console(file=out, width=200).print(screen(look(1.0), None))
