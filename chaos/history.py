@@ -10,8 +10,8 @@ from typing import Literal
 
 import msgspec
 
-Kind = Literal["stream", "resumed", "whole", "background", "poll", "cancel", "leave", "batch", "line"]
-"""A `batch` is a file of requests, and each `line` of it a request of its own."""
+Kind = Literal["stream", "resumed", "whole", "background", "poll", "cancel", "leave", "batch", "line", "talk"]
+"""A `batch` is a file of requests, and each `line` of it a request of its own; a `talk` has several turns."""
 Outcome = Literal["completed", "cancelled", "failed", "refused", "broken", "left", "hung"]
 
 MARKER = r"chaos-\d+-[0-9a-f]{8}"

@@ -14,6 +14,7 @@ import httpx
 import msgspec
 
 from chaos.clients import KINDS, Clients
+from chaos.history import Kind
 from chaos.leaks import left_at_the_end, left_when_idle, look
 from chaos.products import backline
 from chaos.reach import clock_from_now
@@ -22,14 +23,14 @@ from chaos.soak import new_cast
 from chaos.stand import AGENT, Part, Programs, Stand
 from shared.registry import RegistryStore
 
-_SLOTS = 6
 _LOAD = 2 / 3
 _SAMPLE_S = 2.0
 _KNOCK_S = 0.05
 _WARM_UP = 1 / 4
 """Of the time: until then caches and pools fill."""
-_SETTINGS: dict[str, object] = {"warm": 1, "slots": _SLOTS, "max_live": 8, "upstream_retries": 0}
-_STEADY_KINDS = tuple(kind for kind in KINDS if kind not in {"cancel", "leave", "batch"})
+_SETTINGS: dict[str, object] = {"warm": 1, "max_live": 8, "upstream_retries": 0}
+_OTHERS = {"cancel", "leave", "batch"}
+_STEADY_KINDS: tuple[Kind, ...] = (*(kind for kind in KINDS if kind not in _OTHERS), *("talk",) * 3)
 
 
 class Sample(msgspec.Struct, frozen=True):
@@ -54,17 +55,23 @@ class Steady(msgspec.Struct):
     left: list[str] = []
 
 
-async def steady(minutes: float, seed: int, programs: Programs, tell: Callable[[str], None]) -> Steady:
-    """Keep two thirds of the slots busy for so many minutes. Raises `TimeoutError` when nothing starts."""
+async def steady(
+    minutes: float, clients: int, seed: int, programs: Programs, tell: Callable[[str], None]
+) -> Steady:
+    """Let so many ask for so many minutes, of a worker with half as many slots again.
+
+    Raises `TimeoutError` when nothing starts.
+    """
     cast, found = new_cast(), Steady(minutes)
     with tempfile.TemporaryDirectory(prefix="bl-", dir="/tmp", ignore_cleanup_errors=True) as directory:
         async with AsyncExitStack() as stack:
-            stand = Stand(Path(directory), programs, backline({**_SETTINGS, **cast.settings}))
+            slots = {"slots": round(clients / _LOAD)}
+            stand = Stand(Path(directory), programs, backline({**_SETTINGS, **slots, **cast.settings}))
             tell("Starting an API, a worker, Valkey and the scripted model.")
             await stand.start(stack, apis=1, workers=1)
             clock, stop = clock_from_now(), asyncio.Event()
             rng = random.Random(seed)  # noqa: S311 - to be repeated, not to be secret
-            clients = Clients(stand.urls, rng, clock, AGENT, cast.tenants, _STEADY_KINDS)
+            crowd = Clients(stand.urls, rng, clock, AGENT, cast.tenants, _STEADY_KINDS)
             tell(f"Asking for {minutes:g} min.")
             async with asyncio.TaskGroup() as group:
                 watching = [
@@ -72,14 +79,14 @@ async def steady(minutes: float, seed: int, programs: Programs, tell: Callable[[
                     group.create_task(_knock(stand.urls[0], found)),
                     group.create_task(_hear_workers(stand, found)),
                 ]
-                asking = [group.create_task(clients.ask_until(stop, 0)) for _ in range(round(_LOAD * _SLOTS))]
+                asking = [group.create_task(crowd.ask_until(stop, 0)) for _ in range(clients)]
                 await asyncio.sleep(minutes * 60)
                 stop.set()
                 await asyncio.wait(asking)
                 for task in watching:
                     task.cancel()
-            found.requests = len(clients.seen)
-            found.failures = sum(each.outcome != "completed" for each in clients.seen)
+            found.requests = len(crowd.seen)
+            found.failures = sum(each.outcome != "completed" for each in crowd.seen)
             found.left = [*await left_when_idle(stand), *await left_at_the_end(stand)]
     return found
 

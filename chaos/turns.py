@@ -1,4 +1,4 @@
-"""One turn asked for in each of the ways there are: streamed, whole, in the background."""
+"""A turn, asked for in each of the ways there are, or several in a row."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from chaos.streams import chat, pick_up_response, pick_up_run, read, response
 
 _ENDED = {"completed", "failed", "cancelled", "incomplete"}
 _CHAT = "/v1/chat/completions"
+_TURNS = (3, 8)
 
 
 async def ask(reach: Reach, model: str) -> None:
@@ -30,12 +31,26 @@ async def ask(reach: Reach, model: str) -> None:
             await _poll(reach, model, cancel_after_s=None)
         case "cancel":
             await _poll(reach, model, cancel_after_s=reach.rng.random() * 3)
+        case "talk":
+            await _talk(reach, model)
 
 
-async def _stream(reach: Reach, model: str) -> None:
-    answer = await reach.send("POST", _CHAT, _chat(reach, model, stream=True))
+async def _stream(reach: Reach, model: str, **fields: Any) -> None:
+    answer = await reach.send("POST", _CHAT, _chat(reach, model, stream=True, **fields))
     if answer is not None and not await read(reach, answer, chat, None):
         reach.seen.outcome = "broken"
+
+
+async def _talk(reach: Reach, model: str) -> None:
+    """Several turns of a conversation, each with all that was said before it, as plain clients do."""
+    messages: list[dict[str, str]] = []
+    for _ in range(reach.rng.randint(*_TURNS)):
+        messages.append({"role": "user", "content": prompt_of(reach.seen, reach.rng)})
+        heard = len(reach.seen.texts)
+        await _stream(reach, model, messages=messages)
+        if reach.seen.outcome != "completed":
+            return
+        messages.append({"role": "assistant", "content": "".join(reach.seen.texts[heard:])})
 
 
 async def _leave(reach: Reach, model: str) -> None:
@@ -109,7 +124,7 @@ def _take(reach: Reach, said: dict[str, Any]) -> None:
 
 def _chat(reach: Reach, model: str, **fields: Any) -> dict[str, Any]:
     messages = [{"role": "user", "content": prompt_of(reach.seen, reach.rng)}]
-    return {"model": model, "messages": messages, **fields}
+    return {"model": model, "messages": messages} | fields
 
 
 def _response(reach: Reach, model: str, **fields: Any) -> dict[str, Any]:

@@ -55,7 +55,7 @@ def chaos(
     every
         Only kill -9, of any process, Valkey too: one each so many seconds.
     soak
-        Break nothing: keep two thirds of the slots busy, and see what grows.
+        Break nothing: keep two thirds of the slots busy, one for each client, and see what grows.
     baseline
         Break a plain gateway instead, a job of ARQ and a channel of Redis, by the same clients and judge.
     history
@@ -76,7 +76,7 @@ def chaos(
     with lifeline() as line:
         try:
             if soak:
-                _show(asyncio.run(steady(minutes, plan.seed, programs(line), _tell)))
+                _show(asyncio.run(steady(minutes, clients, plan.seed, programs(line), _tell)))
                 return
             seen = asyncio.run(session(plan, programs(line), _tell, keep.absolute() if keep else None))
         except TimeoutError as error:

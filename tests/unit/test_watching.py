@@ -64,7 +64,11 @@ def test_rates_are_those_since_the_last_look() -> None:
 
 
 def test_a_narrow_terminal_leaves_columns_out_and_cuts_none() -> None:
-    wide: dict[str, object] = RUN | {"id": "run_" + 32 * "0", "worker": "a-host-of-some-length-12345", "wait_s": 0.1}
+    wide: dict[str, object] = RUN | {
+        "id": "run_" + 32 * "0",
+        "worker": "a-host-of-some-length-12345",
+        "wait_s": 0.1,
+    }
     at = Look(1.0, look(1.0).stats, [wide])
     out = io.StringIO()
     Console(file=out, width=80).print(screen(at, None, 80))
