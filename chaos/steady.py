@@ -30,7 +30,7 @@ _WARM_UP = 1 / 4
 """Of the time: until then caches and pools fill."""
 _SETTINGS: dict[str, object] = {"warm": 1, "max_live": 8, "upstream_retries": 0}
 _OTHERS = {"cancel", "leave", "batch"}
-_STEADY_KINDS: tuple[Kind, ...] = (*(kind for kind in KINDS if kind not in _OTHERS), *("talk",) * 3)
+_STEADY_KINDS: tuple[Kind, ...] = (*(kind for kind in KINDS if kind not in _OTHERS), *("talk",) * 8)
 
 
 class Sample(msgspec.Struct, frozen=True):
