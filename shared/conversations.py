@@ -15,6 +15,7 @@ import msgspec
 from redis.asyncio import Redis
 
 from shared import redis_keys as keys
+from shared import transcript_keys
 from shared.runs import RunRequest
 from shared.scripts import Scripts
 from shared.transcripts import TranscriptKey
@@ -139,7 +140,7 @@ class ConversationStore:
         if not record.head:  # too large to store: a live process has it, or nobody
             return bool(await _now(self._redis.hexists(keys.prefix(record.prefix), "worker")))
         key = transcript_key(tenant, record.agent, record.session)
-        return bool(await self._redis.exists(keys.transcript_chunks(key["project_key"], key["session_id"])))
+        return bool(await self._redis.exists(transcript_keys.chunks(key["project_key"], key["session_id"])))
 
     async def set_metadata(self, tenant: str, conversation_id: str, metadata: Mapping[str, str]) -> bool:
         """Replace a conversation's metadata; `False` when it is not there (any more)."""

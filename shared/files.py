@@ -16,6 +16,7 @@ from redis.asyncio import Redis
 from redis.exceptions import RedisError
 
 from shared import redis_keys as keys
+from shared.batches import redis_keys as batch_keys
 from shared.blob_bucket import BlobBucket
 from shared.blob_directory import BlobDirectory
 from shared.blobs import Blob, BlobError, Blobs
@@ -123,5 +124,5 @@ class Files:
 def _record_of(blob: Blob) -> str:
     """The name in Redis of what a blob belongs to: a file, or the gathered results of a batch."""
     if blob.name.startswith(_BATCH):
-        return keys.batch_parts(blob.owner, blob.name.partition(".")[0])
+        return batch_keys.parts(blob.owner, blob.name.partition(".")[0])
     return keys.owned("file", blob.owner, blob.name)

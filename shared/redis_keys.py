@@ -1,4 +1,7 @@
-"""Every name Backline uses in Redis, and how long each lives, in one place.
+"""Names in Redis, and how long what they name lives.
+
+Those of batches, webhooks and transcripts stand with what alone uses them: `shared.batches.redis_keys`,
+`shared.webhooks.redis_keys` and `shared.transcript_keys`.
 
 The `arq:` names are ARQ 0.28's own wire format. Scripts build `arq:in-progress:` names from run ids, so
 all of it lives on one Redis (primary), not on a cluster.
@@ -15,10 +18,6 @@ WORKERS = "backline:workers"
 """Sorted set of worker ids by the time (ms, Redis clock) their record lapses."""
 UNATTENDED = "backline:unattended"
 """Sorted set of runs that go on without a connection, with their tenants, by when they were created (s)."""
-OPEN_BATCHES = "backline:open-batches"
-"""Sorted set of batches that are not over by when someone is to see to them: the end of a lease (ms)."""
-OPEN_WEBHOOKS = "backline:open-webhooks"
-"""Sorted set of endpoints that deliveries wait for by when the next is due (ms, Redis clock)."""
 AGENTS = "backline:agents"
 """Hash of agent name to the record last announced, kept a week after the last worker left."""
 
@@ -73,8 +72,6 @@ PROJECT_TTL_MS = 30 * 24 * 3_600_000
 """A project's record outlives the last word of a worker that has its files, and its deletion, by as much."""
 BATCH = "batch:"
 """Before a place in the name of a queue: its runs give way to all others."""
-BATCH_TTL_MS = 60 * 24 * 3_600_000
-"""A batch's record, and what is gathered of it."""
 MOST_RUNS = 100_000
 """A list of runs holds the newest of them, up to this many."""
 RUN_SLACK_MS = 3_600_000
@@ -219,64 +216,6 @@ def stored_list(kind: str, tenant: str) -> str:
     return f"backline:{kind}s:{owner(tenant)}"
 
 
-def batch(owned_by: str, batch_id: str) -> str:
-    """Hash: a batch's record (`shared.batches`). `owned_by` is what `owner` gives."""
-    return f"backline:batch:{owned_by}:{batch_id}"
-
-
-def batches(owned_by: str) -> str:
-    """Sorted set of a tenant's batch ids by their creation (ms, Redis clock)."""
-    return f"backline:batches:{owned_by}"
-
-
-def batch_results(owned_by: str, batch_id: str) -> str:
-    """Hash of line numbers to what they gave, until that is in a blob."""
-    return f"backline:batch-results:{owned_by}:{batch_id}"
-
-
-def batch_done(owned_by: str, batch_id: str) -> str:
-    """Bitmap of the lines whose results are in a blob."""
-    return f"backline:batch-done:{owned_by}:{batch_id}"
-
-
-def batch_parts(owned_by: str, batch_id: str) -> str:
-    """List of the names of those blobs."""
-    return f"backline:batch-parts:{owned_by}:{batch_id}"
-
-
-def batch_flight(owned_by: str, batch_id: str) -> str:
-    """Hash of the ids of runs that may be under way to their line and agent."""
-    return f"backline:batch-flight:{owned_by}:{batch_id}"
-
-
-def webhooks(owned_by: str) -> str:
-    """Hash of id to record of a tenant's endpoints (`shared.webhooks`); kept until a client deletes them."""
-    return f"backline:webhooks:{owned_by}"
-
-
-def webhook_queue(place: str) -> str:
-    """Sorted set of ids of events that wait for an endpoint by when they are due (ms).
-
-    `place` is the tenant's part of names, a colon and the endpoint's id.
-    """
-    return f"backline:webhook-queue:{place}"
-
-
-def webhook_deliveries(place: str) -> str:
-    """Hash of ids of events to what became of them at an endpoint."""
-    return f"backline:webhook-deliveries:{place}"
-
-
-def webhook_shown(place: str) -> str:
-    """Sorted set of the newest of those ids by when they were queued (ms)."""
-    return f"backline:webhook-shown:{place}"
-
-
-def webhook_flight(place: str) -> str:
-    """Sorted set of those that are being delivered by the end of the lease (ms)."""
-    return f"backline:webhook-flight:{place}"
-
-
 def account(key_id: str) -> str:
     """Hash: what an API key's runs have used of its minute, day and month (`shared.accounts`).
 
@@ -353,38 +292,3 @@ def encoded(text: str) -> str:
 def decoded(part: str) -> str:
     """What `encoded` was given."""
     return unquote(part, errors="surrogatepass")
-
-
-def transcripts(project_key: str, session_id: str) -> str:
-    """Prefix of every name of one session's transcripts."""
-    return f"backline:transcript:{encoded(project_key)}:{encoded(session_id)}:"
-
-
-def transcript_chunks(project_key: str, session_id: str, subpath: str | None = None) -> str:
-    """List: a transcript's entries, oldest first, in compressed chunks. Lives as long as the store says."""
-    return f"{_transcript(project_key, session_id, subpath)}chunks"
-
-
-def transcript_index(project_key: str, session_id: str, subpath: str | None = None) -> str:
-    """Hash: a transcript's sizes and the digests of its uuids. Lives and goes with the chunks."""
-    return f"{_transcript(project_key, session_id, subpath)}index"
-
-
-def transcript_subpaths(project_key: str, session_id: str) -> str:
-    """Set of a session's (encoded) subpaths; outlives the transcripts it names by up to a quarter."""
-    return f"{transcripts(project_key, session_id)}subpaths"
-
-
-def transcript_mtimes(project_key: str) -> str:
-    """Sorted set of a project's (encoded) session ids by the last append to the main transcript (ms)."""
-    return f"backline:transcripts:{encoded(project_key)}:mtimes"
-
-
-def transcript_expiries(project_key: str) -> str:
-    """Sorted set of the same by when their transcripts lapse (ms)."""
-    return f"backline:transcripts:{encoded(project_key)}:expiries"
-
-
-def _transcript(project_key: str, session_id: str, subpath: str | None) -> str:
-    prefix = transcripts(project_key, session_id)
-    return prefix if subpath is None else f"{prefix}{encoded(subpath)}:"

@@ -26,6 +26,7 @@ from redis.commands.core import AsyncScript
 from redis.exceptions import RedisError
 
 from shared import redis_keys as keys
+from shared import transcript_keys
 from shared.scripts import Value
 
 _LEVEL_APPEND = 1
@@ -84,17 +85,17 @@ class _Names:
         project_key, session_id, subpath = key["project_key"], key["session_id"], key.get("subpath")
         if subpath == "":
             raise ValueError("A subpath is not empty; the main transcript has none.")
-        self.prefix = keys.transcripts(project_key, session_id)
+        self.prefix = transcript_keys.prefix(project_key, session_id)
         self.session = keys.encoded(session_id)
         self.subpath = keys.encoded(subpath or "")
-        self.chunks = keys.transcript_chunks(project_key, session_id, subpath)
-        self.index = keys.transcript_index(project_key, session_id, subpath)
+        self.chunks = transcript_keys.chunks(project_key, session_id, subpath)
+        self.index = transcript_keys.index(project_key, session_id, subpath)
         self.keys = [
             self.chunks,
             self.index,
-            keys.transcript_subpaths(project_key, session_id),
-            keys.transcript_mtimes(project_key),
-            keys.transcript_expiries(project_key),
+            transcript_keys.subpaths(project_key, session_id),
+            transcript_keys.mtimes(project_key),
+            transcript_keys.expiries(project_key),
         ]
 
 
@@ -154,7 +155,7 @@ class TranscriptStore:
 
     async def list_sessions(self, project_key: str) -> list[TranscriptListEntry]:
         """The sessions of a project that have a main transcript, longest unchanged first."""
-        names = [keys.transcript_mtimes(project_key), keys.transcript_expiries(project_key)]
+        names = [transcript_keys.mtimes(project_key), transcript_keys.expiries(project_key)]
         answer = await self._list(keys=names)
         return [
             {"session_id": keys.decoded(session.decode()), "mtime": int(float(mtime))}
@@ -165,8 +166,8 @@ class TranscriptStore:
         """The subpaths of a session that have a transcript, in no order."""
         project_key, session_id = key["project_key"], key["session_id"]
         answer = await self._subpaths(
-            keys=[keys.transcript_subpaths(project_key, session_id)],
-            args=[keys.transcripts(project_key, session_id)],
+            keys=[transcript_keys.subpaths(project_key, session_id)],
+            args=[transcript_keys.prefix(project_key, session_id)],
         )
         return [keys.decoded(subpath.decode()) for subpath in answer]
 

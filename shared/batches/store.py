@@ -10,6 +10,7 @@ import msgspec
 from redis.asyncio import Redis
 
 from shared import redis_keys as keys
+from shared.batches import redis_keys as batch_keys
 from shared.batches.records import Batch, BatchSpec, BatchStatus, BatchUsage, Lease, read_batch
 from shared.conversations import Order, UnknownPlaceError
 from shared.repeats import KeyReusedError, Repeat, RunGoneError
@@ -56,13 +57,13 @@ class BatchStore:
         given, known = await self._scripts(
             "batch_create",
             [
-                keys.batch(owner, batch_id),
-                keys.batches(owner),
-                keys.OPEN_BATCHES,
+                batch_keys.record(owner, batch_id),
+                batch_keys.records(owner),
+                batch_keys.OPEN,
                 repeat.name if repeat else keys.repeat(""),
             ],
             [
-                keys.BATCH_TTL_MS,
+                batch_keys.TTL_MS,
                 batch_id,
                 Lease(owner, batch_id, tenant, 0).member,
                 int(window_s * 1000),
@@ -80,7 +81,7 @@ class BatchStore:
 
     async def get(self, tenant: str, batch_id: str) -> Batch | None:
         """A tenant's batch; `None` when there is none of this id (any more)."""
-        fields: Any = self._redis.hgetall(keys.batch(keys.owner(tenant), batch_id))
+        fields: Any = self._redis.hgetall(batch_keys.record(keys.owner(tenant), batch_id))
         found = await fields
         return read_batch(tenant, batch_id, found) if found else None
 
@@ -91,8 +92,8 @@ class BatchStore:
         owner = keys.owner(tenant)
         is_known, *rows = await self._scripts(
             "record_page",
-            [keys.batches(owner)],
-            [keys.batch(owner, ""), after, limit + 1, order, keys.BATCH_TTL_MS],
+            [batch_keys.records(owner)],
+            [batch_keys.record(owner, ""), after, limit + 1, order, batch_keys.TTL_MS],
         )
         if not is_known:
             raise UnknownPlaceError(after)
@@ -104,13 +105,15 @@ class BatchStore:
 
     async def cancel(self, tenant: str, batch_id: str) -> bool | None:
         """Ask for a batch's end; `False` when it is too late for that, `None` when there is none."""
-        answer, _ = await self._scripts("batch_cancel", [keys.batch(keys.owner(tenant), batch_id)], [])
+        answer, _ = await self._scripts("batch_cancel", [batch_keys.record(keys.owner(tenant), batch_id)], [])
         return None if answer < 0 else answer == 1
 
     async def claim(self, most: int) -> list[Lease]:
         """Take up to `most` batches that nobody sees to."""
         answer = await self._scripts(
-            "batch_claim", [keys.OPEN_BATCHES], [keys.LEASE_MS, most, keys.batch("", "").removesuffix(":")]
+            "batch_claim",
+            [batch_keys.OPEN],
+            [keys.LEASE_MS, most, batch_keys.record("", "").removesuffix(":")],
         )
         leases: list[Lease] = []
         for member, epoch in zip(answer[::2], answer[1::2], strict=True):
@@ -131,7 +134,7 @@ class BatchStore:
         await self._renew(lease, 0)
 
     async def _renew(self, lease: Lease, lease_ms: int) -> Any:
-        names = [keys.batch(lease.owner, lease.batch_id), keys.OPEN_BATCHES]
+        names = [batch_keys.record(lease.owner, lease.batch_id), batch_keys.OPEN]
         return await self._scripts("batch_renew", names, [lease.member, lease.epoch, lease_ms])
 
     async def step(
@@ -145,7 +148,7 @@ class BatchStore:
 
         Its end is told to webhooks in the same step.
         """
-        names = [keys.batch(lease.owner, lease.batch_id), keys.OPEN_BATCHES, *_work_keys(lease)]
+        names = [batch_keys.record(lease.owner, lease.batch_id), batch_keys.OPEN, *_work_keys(lease)]
         flat = [value for pair in (fields or {}).items() for value in pair]
         statuses = f",{','.join(come_from)},"
         notice = b""
@@ -156,8 +159,11 @@ class BatchStore:
 
     async def announce(self, lease: Lease, run_id: str, line: int, agent: str) -> bool:
         """Note that a run may be begun for a line; `False` when it is too late to begin one."""
-        names = [keys.batch(lease.owner, lease.batch_id), keys.batch_flight(lease.owner, lease.batch_id)]
-        args: list[Value] = [lease.epoch, run_id, f"{line} {agent}", keys.BATCH_TTL_MS]
+        names = [
+            batch_keys.record(lease.owner, lease.batch_id),
+            batch_keys.flight(lease.owner, lease.batch_id),
+        ]
+        args: list[Value] = [lease.epoch, run_id, f"{line} {agent}", batch_keys.TTL_MS]
         said = await self._scripts("batch_announce", names, args)
         if said < 0:
             raise LeaseLostError
@@ -165,7 +171,7 @@ class BatchStore:
 
     async def flight(self, lease: Lease) -> dict[str, tuple[int, str]]:
         """Runs that may be under way, with their line and agent."""
-        found: Any = self._redis.hgetall(keys.batch_flight(lease.owner, lease.batch_id))
+        found: Any = self._redis.hgetall(batch_keys.flight(lease.owner, lease.batch_id))
         places = {run_id.decode(): value.decode().partition(" ") for run_id, value in (await found).items()}
         return {run_id: (int(line), agent) for run_id, (line, _, agent) in places.items()}
 
@@ -186,17 +192,17 @@ class BatchStore:
         """
         counters = {name: value for name, value in msgspec.structs.asdict(usage).items() if value}
         names = [
-            keys.batch(lease.owner, lease.batch_id),
-            keys.batch_results(lease.owner, lease.batch_id),
-            keys.batch_done(lease.owner, lease.batch_id),
-            keys.batch_flight(lease.owner, lease.batch_id),
+            batch_keys.record(lease.owner, lease.batch_id),
+            batch_keys.results(lease.owner, lease.batch_id),
+            batch_keys.done(lease.owner, lease.batch_id),
+            batch_keys.flight(lease.owner, lease.batch_id),
         ]
         flat: list[Value] = [text for pair in counters.items() for text in map(str, pair)]
         said, waiting = await self._scripts(
             "batch_record",
             names,
             [
-                *(lease.epoch, line, result, "completed" if is_completed else "failed", keys.BATCH_TTL_MS),
+                *(lease.epoch, line, result, "completed" if is_completed else "failed", batch_keys.TTL_MS),
                 *(keys.run(""), keys.events(""), self._retention_ms, len(counters), *flat, *runs),
             ],
         )
@@ -206,28 +212,28 @@ class BatchStore:
 
     async def results(self, lease: Lease) -> dict[int, bytes]:
         """Results that are in no blob yet, by line."""
-        found: Any = self._redis.hgetall(keys.batch_results(lease.owner, lease.batch_id))
+        found: Any = self._redis.hgetall(batch_keys.results(lease.owner, lease.batch_id))
         return {int(line): result for line, result in (await found).items()}
 
     async def result_lines(self, lease: Lease) -> set[int]:
         """The lines of those."""
-        found: Any = self._redis.hkeys(keys.batch_results(lease.owner, lease.batch_id))
+        found: Any = self._redis.hkeys(batch_keys.results(lease.owner, lease.batch_id))
         return {int(line) for line in await found}
 
     async def done(self, lease: Lease) -> bytes:
         """A bit for each line, from 0, whose result is in a blob."""
-        return await self._redis.get(keys.batch_done(lease.owner, lease.batch_id)) or b""
+        return await self._redis.get(batch_keys.done(lease.owner, lease.batch_id)) or b""
 
     async def parts(self, lease: Lease) -> list[str]:
         """The names of the blobs that hold results."""
-        found: Any = self._redis.lrange(keys.batch_parts(lease.owner, lease.batch_id), 0, -1)
+        found: Any = self._redis.lrange(batch_keys.parts(lease.owner, lease.batch_id), 0, -1)
         return [name.decode() for name in await found]
 
     async def commit(self, lease: Lease, blobs: Sequence[str], lines: Mapping[int, bytes]) -> None:
         """Note that these results are in these blobs."""
         size = sum(len(result) for result in lines.values())
-        names = [keys.batch(lease.owner, lease.batch_id), *_work_keys(lease)[:3]]
-        args: list[Value] = [lease.epoch, keys.BATCH_TTL_MS, size, len(blobs), *blobs, *lines]
+        names = [batch_keys.record(lease.owner, lease.batch_id), *_work_keys(lease)[:3]]
+        args: list[Value] = [lease.epoch, batch_keys.TTL_MS, size, len(blobs), *blobs, *lines]
         if not await self._scripts("batch_commit", names, args):
             raise LeaseLostError
 
@@ -235,8 +241,8 @@ class BatchStore:
 def _work_keys(lease: Lease) -> list[str]:
     place = (lease.owner, lease.batch_id)
     return [
-        keys.batch_results(*place),
-        keys.batch_done(*place),
-        keys.batch_parts(*place),
-        keys.batch_flight(*place),
+        batch_keys.results(*place),
+        batch_keys.done(*place),
+        batch_keys.parts(*place),
+        batch_keys.flight(*place),
     ]

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import msgspec
 
-from shared import redis_keys as keys
 from shared.settings import Settings
+from shared.webhooks import redis_keys as webhook_keys
 from shared.webhooks.records import new_event_id
 
 MOST_WAITING = 10_000
@@ -30,11 +30,11 @@ class _Notice(msgspec.Struct, frozen=True, kw_only=True):
     ttl_ms: int
     most_waiting: int = MOST_WAITING
     most_shown: int = MOST_SHOWN
-    open: str = keys.OPEN_WEBHOOKS
-    webhooks: str = keys.webhooks("")
-    queue: str = keys.webhook_queue("")
-    deliveries: str = keys.webhook_deliveries("")
-    shown: str = keys.webhook_shown("")
+    open: str = webhook_keys.OPEN
+    webhooks: str = webhook_keys.records("")
+    queue: str = webhook_keys.queue("")
+    deliveries: str = webhook_keys.deliveries("")
+    shown: str = webhook_keys.shown("")
 
 
 class Outbox:

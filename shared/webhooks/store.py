@@ -12,6 +12,7 @@ from redis.asyncio import Redis
 from shared import redis_keys as keys
 from shared.scripts import Scripts, Value
 from shared.settings import Settings
+from shared.webhooks import redis_keys as webhook_keys
 from shared.webhooks.outbox import deliveries_ttl_ms
 from shared.webhooks.records import OPERATORS, Delivery, EventType, Place, Webhook, new_secret
 
@@ -74,7 +75,7 @@ class WebhookStore:
 
     async def all(self, tenant: str) -> list[Webhook]:
         """A tenant's endpoints, the newest first."""
-        found: Any = self._redis.hvals(keys.webhooks(keys.owner(tenant)))
+        found: Any = self._redis.hvals(webhook_keys.records(keys.owner(tenant)))
         webhooks = [_webhooks.decode(record) for record in await found]
         return sorted(webhooks, key=lambda webhook: (webhook.created, webhook.id), reverse=True)
 
@@ -85,7 +86,7 @@ class WebhookStore:
     async def delete(self, tenant: str, webhook_id: str) -> None:
         """Delete an endpoint and what waits for it; raises `UnknownWebhookError`."""
         place = Place(keys.owner(tenant), webhook_id)
-        names = [keys.webhooks(place.owner), keys.OPEN_WEBHOOKS, *_keys(place), _flight(place)]
+        names = [webhook_keys.records(place.owner), webhook_keys.OPEN, *_keys(place), _flight(place)]
         if not await self._scripts("webhook_delete", names, [webhook_id, str(place)]):
             raise UnknownWebhookError(webhook_id)
 
@@ -111,7 +112,7 @@ class WebhookStore:
     async def redeliver(self, tenant: str, webhook_id: str, event_id: str) -> Delivery | None:
         """Deliver an event once more, with the whole schedule; `None` when it is not known (any more)."""
         place = Place(keys.owner(tenant), webhook_id)
-        found: Any = self._redis.hget(keys.webhook_deliveries(str(place)), event_id)
+        found: Any = self._redis.hget(webhook_keys.deliveries(str(place)), event_id)
         record = await found
         if record is None:
             return None
@@ -122,11 +123,11 @@ class WebhookStore:
         """Take up to `most` deliveries that are due; whoever does not note them in time has lost them."""
         now_ms, *rows = await self._scripts(
             "webhook_take",
-            [keys.OPEN_WEBHOOKS],
+            [webhook_keys.OPEN],
             [
                 *(most, MOST_UNDER_WAY, self._lease_ms, "" if self._has_operators else str(OPERATORS)),
-                *(keys.webhooks(""), keys.webhook_queue(""), keys.webhook_deliveries("")),
-                keys.webhook_flight(""),
+                *(webhook_keys.records(""), webhook_keys.queue(""), webhook_keys.deliveries("")),
+                webhook_keys.flight(""),
             ],
         )
         return [
@@ -144,7 +145,7 @@ class WebhookStore:
         self, place: Place, event_id: str, delivery: Delivery, *, again_s: float | None = None
     ) -> bool:
         """Note where a delivery stands, to be made again in `again_s` seconds; `False` when it is gone."""
-        names = [keys.OPEN_WEBHOOKS, *_keys(place), _flight(place)]
+        names = [webhook_keys.OPEN, *_keys(place), _flight(place)]
         again_ms = _OVER if again_s is None else int(again_s * 1000)
         args: list[Value] = [str(place), event_id, _encoder.encode(delivery), again_ms, self._ttl_ms]
         return bool(await self._scripts("webhook_note", names, args))
@@ -169,7 +170,7 @@ class WebhookStore:
         raise UnknownWebhookError(webhook_id)
 
     async def _get(self, owner: str, webhook_id: str) -> tuple[Webhook, bytes]:
-        found: Any = self._redis.hget(keys.webhooks(owner), webhook_id)
+        found: Any = self._redis.hget(webhook_keys.records(owner), webhook_id)
         data = await found
         if data is None:
             raise UnknownWebhookError(webhook_id)
@@ -177,16 +178,16 @@ class WebhookStore:
 
     async def _put(self, owner: str, data: bytes, new: Webhook) -> int:
         args: list[Value] = [new.id, data, _encoder.encode(new), self._most]
-        return int(await self._scripts("webhook_put", [keys.webhooks(owner)], args))
+        return int(await self._scripts("webhook_put", [webhook_keys.records(owner)], args))
 
 
 def _keys(place: Place) -> list[str]:
     name = str(place)
-    return [keys.webhook_queue(name), keys.webhook_deliveries(name), keys.webhook_shown(name)]
+    return [webhook_keys.queue(name), webhook_keys.deliveries(name), webhook_keys.shown(name)]
 
 
 def _flight(place: Place) -> str:
-    return keys.webhook_flight(str(place))
+    return webhook_keys.flight(str(place))
 
 
 _encoder = msgspec.json.Encoder()

