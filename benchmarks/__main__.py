@@ -18,7 +18,8 @@ from benchmarks.plan import FULL, QUICK, Plan
 from benchmarks.reply import BenchmarkError
 from benchmarks.results import Results
 from benchmarks.run import PARTS, Run
-from benchmarks.tables import Table, head_lines, markdown, tables_of
+from benchmarks.tables.cells import Table
+from benchmarks.tables.report import head_lines, markdown, tables_of
 from cli.errors import CommandError
 
 RESULTS = ROOT / "benchmarks" / "results.md"

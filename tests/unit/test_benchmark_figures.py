@@ -26,26 +26,12 @@ from benchmarks.results import (
     Throughput,
     Wait,
 )
-from benchmarks.tables import (
-    batch_rate_table,
-    beside_batch_table,
-    chats_table,
-    cpu_table,
-    delay_table,
-    first_token_table,
-    hits_table,
-    key_cost_table,
-    markdown,
-    memory_table,
-    open_page_table,
-    pages_table,
-    resumed_table,
-    seeding_table,
-    table_markdown,
-    tables_of,
-    throughput_table,
-    waiting_line_table,
-)
+from benchmarks.tables.batches import batch_rate_table, beside_batch_table, waiting_line_table
+from benchmarks.tables.cells import table_markdown
+from benchmarks.tables.report import markdown, tables_of
+from benchmarks.tables.service import key_cost_table, open_page_table, pages_table
+from benchmarks.tables.sessions import chats_table, hits_table, memory_table, resumed_table, seeding_table
+from benchmarks.tables.turns import cpu_table, delay_table, first_token_table, throughput_table
 
 HOST = Host(
     date="2026-01-02 03:04 UTC",
