@@ -5,8 +5,8 @@ from __future__ import annotations
 import msgspec
 
 from api.cached_answers import CacheWord
-from shared.run_store import Submitted
 from shared.runs import RunRequest, Tier
+from shared.submission import Submitted
 
 
 class AcceptedRun(msgspec.Struct, frozen=True):

@@ -10,7 +10,7 @@ from api.rates import beyond_limit
 from api.repeats import repeat_refusals
 from shared.accounts import LimitReachedError, Standing
 from shared.keys import Limits
-from shared.run_store import QueueFullError
+from shared.submission import QueueFullError
 
 _RETRY_WHEN_FULL_S = 5.0
 

@@ -6,75 +6,15 @@ from collections.abc import Iterable, Sequence
 
 import msgspec
 from arq.connections import ArqRedis
-from arq.jobs import serialize_job
 
 from shared import redis_keys as keys
-from shared.accounts import NAMES as LIMITS
-from shared.accounts import LimitReachedError, Standing, decode_standing, reservation
+from shared.claims import Attempt, Claim, Claimed, UnreadableRunError
 from shared.keys import Limits
-from shared.repeats import Found, KeyReusedError, Repeat, RunGoneError
+from shared.repeats import Repeat
 from shared.run_events import TERMINAL_STATES, RunEvent, RunFailed, RunStarted, TerminalEvent, encode_event
-from shared.run_index import about
-from shared.runs import TIERS, RunRequest, RunState, decode_request, encode_request
+from shared.runs import RunRequest, RunState, decode_request
 from shared.scripts import Scripts, Value
-
-JOB_FUNCTION = "execute"
-"""The name under which workers register the function that ARQ calls with a run id."""
-
-
-_FOUND, _QUEUE_FULL, _BEYOND_LIMIT, _KEY_REUSED, _GONE = 2, -1, -2, -3, -4
-
-
-class QueueFullError(Exception):
-    """An agent's queue holds as many waiting runs as the operator allows.
-
-    `drain_s` is how long it will take to start a tenth of them, by how it went of late; `None`: unknown.
-    """
-
-    def __init__(self, message: str, drain_s: float | None) -> None:
-        super().__init__(message)
-        self.drain_s = drain_s
-
-
-class UnreadableRunError(Exception):
-    """A run's record does not hold a request that can be read; `attempt` is the start that found it so."""
-
-    def __init__(self, attempt: int) -> None:
-        super().__init__("The run's request cannot be read by this version.")
-        self.attempt = attempt
-
-
-class Submitted(msgspec.Struct, frozen=True):
-    """A run that can no longer be lost. `created_ms` is Redis's clock, `waiting` the runs before it.
-
-    `standing` is how its API key stands now, if it has one. `found` is the run that the same request started
-    when it was made before: then this one started none.
-    """
-
-    created_ms: int
-    waiting: int
-    standing: Standing | None = None
-    found: Found | None = None
-
-
-class Claim(msgspec.Struct, frozen=True):
-    """The right to run `run_id` for the length of the lease; `score` is when it was due (ms).
-
-    With `is_probe` the model's service has refused runs, and this one finds out whether it still does.
-    """
-
-    run_id: str
-    queue: str
-    token: str
-    score: int
-    is_probe: bool = False
-
-
-class Claimed(msgspec.Struct, frozen=True):
-    """What a look at the queues gave; `next_due_s` is when to look again, `None` when nothing waits."""
-
-    claims: tuple[Claim, ...]
-    next_due_s: float | None
+from shared.submission import Submitted, read_answer, replayed, submission
 
 
 class QueuePlace(msgspec.Struct, frozen=True):
@@ -85,17 +25,6 @@ class QueuePlace(msgspec.Struct, frozen=True):
 
     number: int
     paused_s: float
-
-
-class Attempt(msgspec.Struct, frozen=True):
-    """One start of a run: `n` is the number of its first event, `cancel` a reason to end it at once."""
-
-    run_id: str
-    number: int
-    n: int
-    request: RunRequest
-    cancel: str
-    waited_s: float
 
 
 class RunStatus(msgspec.Struct, frozen=True):
@@ -136,61 +65,16 @@ class RunStore:
         was made before gives its run, which counts as read until `leave`; raises `KeyReusedError`, and
         `RunGoneError`.
         """
-        job = serialize_job(JOB_FUNCTION, (run_id,), {}, None, 0, serializer=msgspec.msgpack.encode)
-        ttl_ms = int(ttl_s * 1000) + keys.RUN_SLACK_MS + self._retention_ms
-        status, created_ms, waiting, *reserved = await self._scripts(
-            "submit",
-            [
-                keys.run(run_id),
-                keys.job(run_id),
-                request.queue,
-                keys.prefix(request.prefix),
-                keys.runs(request.tenant),
-                keys.runs(),
-                repeat.name if repeat else "",
-            ],
-            [
-                run_id,
-                encode_request(request),
-                job,
-                queue_limit,
-                ttl_ms,
-                keys.doorbell(request.place),
-                keys.worker(""),
-                keys.own_queue(""),
-                keys.doorbell("@"),
-                keys.AFFINITY_MS,
-                request.tenant,
-                request.agent,
-                "" if keep_s is None else int(keep_s * 1000),
-                keys.usage(""),
-                keys.run(""),
-                ttl_ms,
-                repeat.kind if repeat else "",
-                repeat.digest if repeat else "",
-                repeat.ttl_ms if repeat else 0,
-                request.conversation,
-                TIERS.index(request.tier),
-                *reservation(request, limits or Limits()),
-                about(request),
-                keys.MOST_RUNS,
-            ],
+        call = submission(
+            run_id,
+            request,
+            queue_limit=queue_limit,
+            ttl_ms=int(ttl_s * 1000) + keys.RUN_SLACK_MS + self._retention_ms,
+            keep_ms=None if keep_s is None else int(keep_s * 1000),
+            limits=limits or Limits(),
+            repeat=repeat,
         )
-        if status == _KEY_REUSED:
-            raise KeyReusedError
-        if status == _GONE:
-            raise RunGoneError
-        if status == _FOUND:
-            found_id, found_ms, agent, conversation = reserved
-            found = Found(found_id.decode(), found_ms, agent.decode(), conversation.decode())
-            return Submitted(created_ms=found_ms, waiting=0, found=found)
-        if status == _QUEUE_FULL:
-            drain_s = reserved[0] / 1000 if reserved[0] >= 0 else None
-            raise QueueFullError(f"{waiting} runs of {request.agent!r} are waiting.", drain_s)
-        standing = decode_standing(reserved[1], created_ms) if reserved else None
-        if status == _BEYOND_LIMIT and standing is not None:
-            raise LimitReachedError(reserved[0].decode(), standing)
-        return Submitted(created_ms=created_ms, waiting=waiting, standing=standing)
+        return read_answer(await self._scripts("submit", *call), request.agent)
 
     async def replay(
         self,
@@ -205,22 +89,9 @@ class RunStore:
 
         Raises `LimitReachedError` for a limit on requests: nothing else is used.
         """
-        retention_ms = self._retention_ms if keep_s is None else int(keep_s * 1000)
-        asked = {name: getattr(limits, name) for name in LIMITS if name.startswith("requests_")}
-        _, account, _, *bounds = reservation(request, Limits(**asked))
-        said = [encode_event(event) for event in (RunStarted(worker="cache"), *events)]
-        status, created_ms, _, *reserved = await self._scripts(
-            "replay",
-            [keys.run(run_id), keys.events(run_id), keys.runs(request.tenant), keys.runs()],
-            [
-                *(run_id, retention_ms, request.tenant, request.agent, keys.usage(""), keys.run("")),
-                *(request.key, account, about(request), keys.MOST_RUNS, len(bounds), *bounds, *said),
-            ],
-        )
-        standing = decode_standing(reserved[1], created_ms) if reserved else None
-        if status == _BEYOND_LIMIT and standing is not None:
-            raise LimitReachedError(reserved[0].decode(), standing)
-        return Submitted(created_ms=created_ms, waiting=0, standing=standing)
+        keep_ms = self._retention_ms if keep_s is None else int(keep_s * 1000)
+        call = replayed(run_id, request, events, keep_ms=keep_ms, limits=limits)
+        return read_answer(await self._scripts("replay", *call), request.agent)
 
     async def claim(
         self,

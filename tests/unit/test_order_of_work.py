@@ -12,8 +12,9 @@ from msgspec.structs import replace
 from shared import redis_keys as keys
 from shared.keys import Limits
 from shared.pauses import PauseStore
-from shared.run_store import QueueFullError, RunStore
+from shared.run_store import RunStore
 from shared.runs import RunState, Tier, encode_request
+from shared.submission import QueueFullError
 from tests.unit.support import COMPLETED, request
 
 QUEUE, BATCHES = keys.queue("a"), keys.batch_queue("a")

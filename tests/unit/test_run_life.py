@@ -28,6 +28,7 @@ from redis import Redis
 from redis.exceptions import ResponseError
 
 from shared import redis_keys as keys
+from shared.claims import Claim
 from shared.redis import connect
 from shared.run_events import (
     TERMINAL_STATES,
@@ -38,8 +39,9 @@ from shared.run_events import (
     decode_event,
     encode_event,
 )
-from shared.run_store import Claim, QueueFullError, RunStore
+from shared.run_store import RunStore
 from shared.runs import TIERS, RunState, Tier
+from shared.submission import QueueFullError
 from tests.unit.support import CANCELLED, COMPLETED, FAILED, Valkey, request
 
 _T = TypeVar("_T")

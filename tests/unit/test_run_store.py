@@ -11,6 +11,7 @@ from msgspec import msgpack
 from msgspec.structs import replace
 
 from shared import redis_keys as keys
+from shared.claims import Claim
 from shared.run_events import (
     RunCancelled,
     RunCompleted,
@@ -20,8 +21,9 @@ from shared.run_events import (
     TextDelta,
     decode_event,
 )
-from shared.run_store import JOB_FUNCTION, Claim, QueueFullError, RunStore
+from shared.run_store import RunStore
 from shared.runs import RunState, new_run_id
+from shared.submission import JOB_FUNCTION, QueueFullError
 from tests.unit.support import CANCELLED, COMPLETED, FAILED, lapse, names_in, request, submit
 
 QUEUE = keys.queue("a")

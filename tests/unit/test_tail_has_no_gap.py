@@ -12,11 +12,12 @@ from redis.exceptions import RedisError
 
 from shared import event_tail
 from shared import redis_keys as keys
+from shared.claims import Claim
 from shared.event_tail import Cursor, EventHub
 from shared.event_writer import EventWriter
 from shared.redis import connect
 from shared.run_events import LoggedEvent, RunEvent, RunStarted, TextDelta
-from shared.run_store import Claim, RunStore
+from shared.run_store import RunStore
 from tests.unit.support import COMPLETED, FAILED, Valkey, eventually, lapse, running, submit
 
 QUEUE = keys.queue("a")

@@ -12,10 +12,11 @@ from arq.connections import ArqRedis
 from redis.exceptions import ConnectionError as RedisConnectionError
 
 from shared import redis_keys as keys
+from shared.claims import Claim
 from shared.event_writer import EventWriter
 from shared.pauses import PauseStore
 from shared.redis import connect
-from shared.run_store import Claim, RunStore
+from shared.run_store import RunStore
 from shared.runs import RunState
 from shared.settings import Settings
 from shared.subscriber import Subscriber
