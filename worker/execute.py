@@ -12,6 +12,7 @@ from redis.asyncio import Redis
 from redis.exceptions import RedisError
 
 from shared import redis_keys as keys
+from shared.claims import Attempt, Claim, UnreadableRunError
 from shared.event_writer import EventWriter
 from shared.projects import directory_of
 from shared.run_events import (
@@ -25,7 +26,7 @@ from shared.run_events import (
     TerminalEvent,
     decode_event,
 )
-from shared.run_store import Attempt, Claim, RunStore, UnreadableRunError
+from shared.run_store import RunStore
 from shared.runs import RunRequest
 from shared.settings import Settings
 from shared.tasks import end_tasks

@@ -20,7 +20,9 @@ from arq.worker import RetryJob, Worker, func
 from redis.exceptions import RedisError
 
 from shared import redis_keys as keys
-from shared.run_store import JOB_FUNCTION, Claim, RunStore
+from shared.claims import Claim
+from shared.run_store import RunStore
+from shared.submission import JOB_FUNCTION
 from worker.pauses import PutBackError
 
 _IDLE_POLL_S = 1.0

@@ -11,9 +11,9 @@ from typing import Final, NamedTuple
 
 from prometheus_client import Counter, Histogram
 
+from shared.claims import Attempt
 from shared.metrics import FIRST_TOKEN_SECONDS, OTHER, SECONDS, ProcessMetrics, Tallies, Tally
 from shared.run_events import TERMINAL_STATES, RunCompleted, RunFailed, TerminalEvent, UpstreamRetry
-from shared.run_store import Attempt
 from worker.processes import HOW_FOUND, HowFound
 
 _GAP_SECONDS: Final = (

@@ -8,6 +8,7 @@ import structlog
 from redis.asyncio import Redis
 from redis.exceptions import RedisError
 
+from shared.claims import Attempt
 from shared.happenings import Happening, Happenings
 from shared.run_events import (
     CallDelta,
@@ -19,7 +20,6 @@ from shared.run_events import (
     ThinkingDelta,
     UpstreamRetry,
 )
-from shared.run_store import Attempt
 from shared.series import SeriesStore
 from worker.metrics import AgentMeter
 

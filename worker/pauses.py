@@ -9,9 +9,9 @@ from collections.abc import Mapping
 import structlog
 from redis.exceptions import RedisError
 
+from shared.claims import Claim
 from shared.pauses import PauseStore
 from shared.run_events import ErrorKind, RunError
-from shared.run_store import Claim
 
 _FIRST_S, _MOST_S = 1.0, 10.0
 _MOST_ASKED_S = 300.0

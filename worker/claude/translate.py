@@ -5,7 +5,6 @@ from __future__ import annotations
 from enum import Enum
 
 from shared.content import ToolUsePart
-from shared.json_schema import mismatch
 from shared.run_events import (
     ErrorKind,
     Finish,
@@ -22,9 +21,9 @@ from shared.run_events import (
     Usage,
 )
 from shared.runs import JsonOutput
+from worker.claude.answer import Answer
 from worker.claude.calls import Calls
 from worker.claude.failures import ApiFailure, error_of
-from worker.claude.json_text import JsonText
 from worker.claude.lines import (
     ApiEvent,
     Block,
@@ -83,9 +82,7 @@ class Translator:
         self._has_shown = False
         self._spent_usd = spent_usd
         self._calls = calls or Calls()
-        self._output = output
-        self._json = JsonText() if output is not None else None
-        self._answer: list[str] = []
+        self._answer = Answer(output)
         self.wish = Wish.GO_ON
         self.skipped_lines = 0
         self.used_tools = False
@@ -97,9 +94,7 @@ class Translator:
         self._failure: RunError | None = None
         self._is_message_open = self._is_cut = False
         self._has_spoken = False
-        self._has_text = False
         self._block_type = ""
-        self._needs_separator = False
         self._tool_id = ""
         self._tool_name = ""
         self._tool_input: list[str] = []
@@ -128,16 +123,12 @@ class Translator:
     def go_on_after(self, shown: str, *, is_cut: bool) -> None:
         """Take up an answer of which `shown` was said before; `is_cut` says that it stopped in mid-text."""
         self._has_shown = True
-        if self._json is not None:
-            self._json.feed(shown)
-        if shown:
-            self._answer.append(shown)
-            self._has_text = not is_cut
+        self._answer.go_on_after(shown, is_cut=is_cut)
 
     @property
     def answer(self) -> str:
         """All text so far."""
-        return "".join(self._answer)
+        return self._answer.text
 
     @property
     def calls(self) -> tuple[ToolUsePart, ...]:
@@ -166,7 +157,7 @@ class Translator:
             stop_reason = "tool_deferred"
         if stop_reason in _FINISH or not self._result.is_error:
             finish = _FINISH.get(stop_reason, "stop")
-            if finish == "stop" and (fault := self._output_fault()):
+            if finish == "stop" and (fault := self._answer.fault()):
                 error = RunError(ErrorKind.INVALID_OUTPUT, fault)
                 return RunFailed(error=error, usage=self.usage)
             return RunCompleted(
@@ -227,7 +218,7 @@ class Translator:
 
     def _block_starts(self, block: Block) -> list[RunEvent]:
         self._block_type = block.type
-        self._needs_separator = block.type == "text" and self._has_text
+        self._answer.start_block(is_text=block.type == "text")
         self._tool_id, self._tool_name, self._tool_input = block.id, block.name, []
         if block.type != "tool_use":
             return []
@@ -250,18 +241,12 @@ class Translator:
         self._calls.start_message()
         self._spent.start(message.usage)
 
-    def _text(self, text: str) -> list[RunEvent]:
-        """A delta; a blank line parts what the agent says after a tool from what it said before."""
-        if self._json is not None:
-            text = self._json.feed(text)
-            if not text:
-                return []
-        elif self._needs_separator:
-            self._needs_separator = False
-            text = "\n\n" + text
-        self._has_text = self._has_spoken = True
-        self._answer.append(text)
-        return [TextDelta(text=text)]
+    def _text(self, delta: str) -> list[RunEvent]:
+        shown = self._answer.feed(delta)
+        if not shown:
+            return []
+        self._has_spoken = True
+        return [TextDelta(text=shown)]
 
     def _arguments(self, piece: str) -> list[RunEvent]:
         told = self._calls.delta(piece)
@@ -273,16 +258,6 @@ class Translator:
     def _spoken(self, events: list[RunEvent]) -> list[RunEvent]:
         self._has_spoken = self._has_spoken or bool(events)
         return events
-
-    def _output_fault(self) -> str:
-        """Why the answer is not what it must be; empty when it is."""
-        if self._json is None or self._output is None:
-            return ""
-        value = self._json.value()
-        if value is None:
-            return "The model's answer is not a JSON object."
-        fault = mismatch(value, self._output.schema) if self._output.schema is not None else ""
-        return f"The model's answer does not fit the schema asked for: {fault}" if fault else ""
 
     def _message_ends(self, event: ApiEvent) -> list[RunEvent]:
         """Note why. At `max_tokens` and at a refusal the CLI would ask the model to go on (CLI 2.1)."""
