@@ -169,7 +169,8 @@ def worker(
             "Give at least one agent to serve: `backline worker --agent path/to/agent`.", code=2
         )
     _need_redis(loaded, "worker")
-    from worker.main import WorkerStartError, serve  # noqa: PLC0415 - imported here so that --help is quick
+    from worker.main import serve  # noqa: PLC0415 - imported here so that --help is quick
+    from worker.start import WorkerStartError  # noqa: PLC0415
 
     try:
         serve(loaded.settings, loaded.environ)

@@ -7,20 +7,15 @@ import os
 import secrets
 import signal
 import socket
-import subprocess
-import time
 from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
 
-import msgspec
 import structlog
 import uvloop
 from redis.exceptions import RedisError
 
 from shared import redis_keys as keys
-from shared.agent_policy import PolicyError
-from shared.agents import Agent, parse_agents
 from shared.answer_cache import AnswerCache
 from shared.event_writer import EventWriter
 from shared.keys import KeyStore
@@ -36,7 +31,7 @@ from shared.telemetry import configure_logs
 from shared.tracing import tracing_for
 from worker.caching import CachingTurns, Versions
 from worker.claude.home import Homes
-from worker.claude.launch import CREDENTIALS, CliNotFoundError, Launcher, find_cli, version_of
+from worker.claude.launch import CREDENTIALS, Launcher
 from worker.claude.live import LiveProcess
 from worker.claude.process import CliNotStartedError
 from worker.egress.egress import Egress
@@ -44,33 +39,25 @@ from worker.execute import Executor
 from worker.fallback.parts import FallbackParts
 from worker.fallback.turns import Turns as AnyTurns
 from worker.gate.gate import Gate
-from worker.gate.upstream import GateError, find_upstream, without_credentials
+from worker.gate.upstream import find_upstream, without_credentials
 from worker.leases import LeaseWorker
 from worker.listener import ListenerError, MetricsListener
 from worker.metrics import WorkerMetrics
 from worker.pauses import Pauses, upstream_of
-from worker.policies import Policies
 from worker.pool import Owner, Pool
 from worker.presence import Presence
 from worker.processes import Processes
 from worker.projects import WorkingCopies, working_copy
 from worker.revisions.checkouts import Checkouts
-from worker.sandbox.bubblewrap import Bubblewrap, SandboxError
-from worker.sandbox.choice import choose_sandbox
 from worker.sessions import Sessions
 from worker.spans import Spans, TracedTurns
+from worker.start import Equipment, WorkerStartError, equip, meet_redis
 from worker.state_metrics import StateMetrics
 from worker.turns import Turns
 
 _STOPPING_S = 5.0
-_MEETING_S = 10.0
-_MEET_AGAIN_S = 0.5
 
 _log = structlog.get_logger(__name__)
-
-
-class WorkerStartError(Exception):
-    """The worker cannot start; the message says what to change."""
 
 
 def serve(settings: Settings, environ: Mapping[str, str]) -> None:
@@ -79,65 +66,25 @@ def serve(settings: Settings, environ: Mapping[str, str]) -> None:
     Raises `WorkerStartError`, or `AgentError` for an agent that cannot be served.
     """
     configure_logs(settings, "worker")
-    agents = parse_agents(settings.agents)
-    if not agents:
-        raise WorkerStartError("A worker needs at least one agent: --agent DIR.")
-    if settings.redis_url is None:
-        raise WorkerStartError("A worker needs a Redis: --redis-url URL.")
-    try:
-        cli = find_cli(settings)
-        version = version_of(cli)
-    except (CliNotFoundError, OSError, subprocess.SubprocessError) as error:
-        if not settings.fallbacks:
-            raise WorkerStartError(f"The Claude CLI does not run here: {error}") from error
-        _log.warning("cli_missing", because=str(error), fallbacks=[f.label for f in settings.fallbacks])
-        cli, version = settings.claude_path or Path("/claude-cli-is-missing"), "missing"
-        settings = msgspec.structs.replace(settings, warm=0)
-    try:
-        box = choose_sandbox(settings, agents, environ)
-        upstream = find_upstream(settings, environ)
-        policies = Policies(
-            settings,
-            {agent.name: agent for agent in agents},
-            is_boxed=box is not None,
-            has_gate=upstream is not None,
-        )
-    except (SandboxError, GateError, PolicyError) as error:
-        raise WorkerStartError(str(error)) from error
-    uvloop.run(_run(settings, agents, cli, version, environ, box, policies))
+    uvloop.run(_run(equip(settings, environ)))
 
 
-async def _run(
-    settings: Settings,
-    agents: tuple[Agent, ...],
-    cli: Path,
-    cli_version: str,
-    environ: Mapping[str, str],
-    box: Bubblewrap | None,
-    policies: Policies,
-) -> None:
+async def _run(equipment: Equipment) -> None:
     # Made here, because ARQ's worker keeps the loop it finds when it is made.
     try:
-        worker = _Worker(settings, agents, cli, cli_version, environ, box, policies)
+        worker = _Worker(equipment)
     except ListenerError as error:
         raise WorkerStartError(str(error)) from error
     await worker.run()
 
 
 class _Worker:
-    def __init__(
-        self,
-        settings: Settings,
-        agents: tuple[Agent, ...],
-        cli: Path,
-        cli_version: str,
-        environ: Mapping[str, str],
-        box: Bubblewrap | None,
-        policies: Policies,
-    ) -> None:
-        self._settings = settings
-        self._box = box
-        self._agents = agents
+    def __init__(self, equipment: Equipment) -> None:
+        self._settings = settings = equipment.settings
+        self._box = box = equipment.box
+        self._agents = agents = equipment.agents
+        cli, cli_version = equipment.cli, equipment.cli_version
+        environ, policies = equipment.environ, equipment.policies
         self._id = f"{socket.gethostname()}-{os.getpid()}-{secrets.token_hex(4)}"
         by_name = {agent.name: agent for agent in agents}
         self._metrics = WorkerMetrics(by_name)
@@ -245,7 +192,7 @@ class _Worker:
     async def run(self) -> None:
         for number in (signal.SIGTERM, signal.SIGINT):
             asyncio.get_running_loop().add_signal_handler(number, self._stop.set)
-        await self._meet_redis()
+        await meet_redis(self._redis, self._settings.redis_url or "", self._stop)
         try:
             await self._work_until(self._stop)
         finally:
@@ -255,22 +202,6 @@ class _Worker:
             await self._redis.aclose()
             if self._tracing is not None:
                 await self._tracing.close()
-
-    async def _meet_redis(self) -> None:
-        """Wait for Redis, which may be about to start as well; raises `WorkerStartError` when it does not."""
-        give_up_at = time.monotonic() + _MEETING_S
-        while True:
-            try:
-                await self._redis.ping()
-                return
-            except (RedisError, OSError) as error:
-                if time.monotonic() > give_up_at:
-                    where = (self._settings.redis_url or "").rpartition("@")[2]  # before: maybe a password
-                    raise WorkerStartError(f"Redis does not answer at {where}: {error}") from error
-                _log.warning("redis_awaited", error=str(error))
-            if self._stop.is_set():
-                return
-            await asyncio.sleep(_MEET_AGAIN_S)
 
     async def _work_until(self, stop: asyncio.Event) -> None:
         self._subscriber.add(

@@ -1,4 +1,4 @@
-"""The text of an answer as it grows: what of each delta is shown, and whether the whole is what it must be."""
+"""The text of an answer as it grows: what is shown of each delta, and whether the whole is as it must be."""
 
 from __future__ import annotations
 
