@@ -4,100 +4,24 @@ from __future__ import annotations
 
 import asyncio
 import json
-import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 from uuid import uuid4
 
-import httpx
-import psutil
 import pytest
 
-from scripted_model import call, say, script, text, think, tokens, use_tool
-from tests.conftest import NewStack
+from scripted_model import call, script, text, think, tokens, use_tool
 from tests.support.asking import PATH, check_envelope
 from tests.support.model import Model
-from tests.support.processes import of_configuration
 from tests.support.stack import Stack, running_stack
-from tests.support.waiting import wait_for
+from tests.support.talking import Talk
 
 
 @pytest.fixture(scope="module")
 def live(model: Model) -> Iterator[Stack]:
     with running_stack(model, slots=8, warm=1, max_live=8, history_limit=50) as stack:
         yield stack
-
-
-class Http:
-    """A connection a request, closed with it."""
-
-    def __init__(self, url: str) -> None:
-        self.url = url
-
-    def get(self, path: str) -> httpx.Response:
-        return httpx.get(self.url + path, timeout=50)
-
-    def post(self, path: str, json: Any = None) -> httpx.Response:
-        return httpx.post(self.url + path, json=json, timeout=50)
-
-    def delete(self, path: str) -> httpx.Response:
-        return httpx.delete(self.url + path, timeout=50)
-
-
-class Talk:
-    """A client that says one message at a time."""
-
-    def __init__(self, stack: Stack) -> None:
-        self.stack = stack
-        self.marker = f"marker-{uuid4().hex}"
-        self.http = Http(stack.url)
-
-    def begin(self, **fields: Any) -> str:
-        answer = self.http.post("/v1/conversations", json=fields)
-        assert answer.status_code == 200, answer.text
-        return str(answer.json()["id"])
-
-    def send(self, said: str, *, before: list[dict[str, str]] | None = None, **fields: Any) -> httpx.Response:
-        prompt = {"role": "user", "content": f"{self.marker} {said} {say(f'answer to {said}')}"}
-        body = {"model": "agent", "messages": [*(before or []), prompt], **fields}
-        return self.http.post(PATH, json=body)
-
-    def ask(self, said: str, *, before: list[dict[str, str]] | None = None, **fields: Any) -> dict[str, Any]:
-        answer = self.send(said, before=before, **fields)
-        assert answer.status_code == 200, answer.text
-        body: dict[str, Any] = answer.json()
-        assert body["choices"][0]["message"]["content"] == f"answer to {said}"
-        return body
-
-    def saw(self) -> list[str]:
-        """What the model's newest call with the marker held, by the words `ask` was given."""
-        newest = self.stack.model.calls(self.marker)[-1]
-        return [_word("".join(texts), self.marker) for _, texts in newest.said]
-
-    def get(self, path: str) -> dict[str, Any]:
-        answer = self.http.get(path)
-        assert answer.status_code == 200, answer.text
-        body: dict[str, Any] = answer.json()
-        return body
-
-
-def _word(said: str, marker: str) -> str:
-    return said.removeprefix(marker).split()[0] if said.startswith(marker) else said
-
-
-def kill_processes(stack: Stack) -> None:
-    """Kill every CLI of the stack, as a host short of memory would."""
-    processes = list(of_configuration(stack.data))
-    assert processes
-    for process in processes:
-        process.kill()
-    psutil.wait_procs(processes, timeout=10)
-
-
-def names_with(stack: Stack, part: str) -> list[bytes]:
-    with stack.redis_client() as client:
-        return [name for name in client.scan_iter() if part.encode() in name]
 
 
 def test_a_conversation_goes_on_by_its_id_alone(live: Stack) -> None:
@@ -167,105 +91,6 @@ def test_another_model_goes_on_with_the_same_conversation(live: Stack) -> None:
     assert live.model.calls(talk.marker)[-1].body["model"] == "claude-haiku-4-5"
     talk.ask("three", conversation_id=conversation, model="claude-haiku-4-5")
     assert talk.saw() == ["one", "answer to one", "two", "answer to two", "three"]
-
-
-def test_a_conversation_outlives_its_process(model: Model, new_stack: NewStack) -> None:
-    stack = new_stack(slots=2, max_live=8)
-    talk = Talk(stack)
-    conversation = talk.begin()
-    talk.ask("one", before=[{"role": "system", "content": "SYSTEM-WORD"}], conversation_id=conversation)
-    for said in ("two", "three"):
-        kill_processes(stack)
-        talk.ask(said, conversation_id=conversation)
-    assert talk.saw() == ["one", "answer to one", "two", "answer to two", "three"]
-    assert "SYSTEM-WORD" in model.calls(talk.marker)[-1].system
-
-
-def test_a_conversation_outlives_its_worker(new_stack: NewStack) -> None:
-    stack = new_stack(slots=2, max_live=8, workers=2, was_killed=True)
-    talk = Talk(stack)
-    conversation = talk.begin()
-    talk.ask("one", conversation_id=conversation)
-    host = next(worker for worker in stack.workers if psutil.Process(worker.pid).children())
-    host.kill()
-    talk.ask("two", conversation_id=conversation)
-    assert talk.saw() == ["one", "answer to one", "two"]
-
-
-def test_an_expired_conversation_is_a_404_and_never_an_empty_one(new_stack: NewStack) -> None:
-    stack = new_stack(slots=2, max_live=8, session_ttl_s=1.5)
-    talk = Talk(stack)
-    conversation = talk.begin()
-    session = talk.ask("one", conversation_id=conversation)["backline"]["session_id"]
-    wait_for(lambda: not names_with(stack, session), 10, "the session has expired")
-    answer = talk.send("two", conversation_id=conversation)
-    check_envelope(answer, 404, "conversation_not_found", param="conversation_id")
-    answer = talk.send("two", claude_options={"session_id": session})
-    check_envelope(answer, 404, "session_not_found", param="claude_options.session_id")
-    answer = talk.send("two", claude_options={"continue": True})
-    check_envelope(answer, 404, "session_not_found", param="claude_options.continue")
-    assert len(stack.model.calls(talk.marker)) == 1
-
-
-def test_a_turn_is_saved_although_redis_hangs_when_it_ends(new_stack: NewStack) -> None:
-    stack = new_stack(workers=1, slots=1, max_live=0)
-    talk = Talk(stack)
-    conversation = talk.begin()
-    talk.ask("one", conversation_id=conversation)
-    redis = psutil.Process(stack.redis.pid)
-    with ThreadPoolExecutor() as threads:
-        slow = {"role": "user", "content": f"{talk.marker} two {script(tokens(10, pace_ms=150))}"}
-        asked = {"model": "agent", "messages": [slow], "conversation_id": conversation}
-        ending = threads.submit(talk.http.post, PATH, json=asked)
-        wait_for(lambda: any(c.ended is None for c in stack.model.calls(talk.marker)), 10, "it is under way")
-        redis.suspend()
-        try:
-            wait_for(lambda: all(c.ended for c in stack.model.calls(talk.marker)), 10, "the model is done")
-            time.sleep(3)  # the worker tries to save, and fails
-        finally:
-            redis.resume()
-        assert ending.result(40).status_code == 200
-    talk.ask("three", conversation_id=conversation)
-    assert [words.split()[0] for words in talk.saw()] == ["one", "answer", "two", "t0", "three"]
-
-
-def test_a_transcript_lost_after_the_look_is_a_404_too(new_stack: NewStack) -> None:
-    """The API saw it; the worker no longer does."""
-    stack = new_stack(workers=1, slots=1, max_live=0)
-    talk = Talk(stack)
-    conversation = talk.begin()
-    session = talk.ask("one", conversation_id=conversation)["backline"]["session_id"]
-    other = Talk(stack)
-    with ThreadPoolExecutor() as threads:
-        slow = threads.submit(
-            other.http.post,
-            PATH,
-            json={
-                "model": "agent",
-                "messages": [{"role": "user", "content": f"{script(tokens(40, pace_ms=50))}"}],
-            },
-        )
-        wait_for(lambda: stack.waiting("agent") == 1, 10, "the slot is taken")
-        second = threads.submit(talk.send, "two", conversation_id=conversation)
-        wait_for(lambda: stack.waiting("agent") == 2, 10, "the turn waits")
-        with stack.redis_client() as client:
-            client.delete(*[name for name in names_with(stack, session) if b":transcript:" in name])
-        check_envelope(second.result(30), 404, "session_not_found")
-        assert slow.result(30).status_code == 200
-    assert len(stack.model.calls(talk.marker)) == 1
-
-
-def test_what_cannot_be_stored_goes_on_while_it_is_live_and_then_is_a_404(new_stack: NewStack) -> None:
-    stack = new_stack(slots=2, max_live=8, max_transcript_bytes=64)
-    talk = Talk(stack)
-    conversation = talk.begin()
-    talk.ask("one", conversation_id=conversation)
-    talk.ask("two", conversation_id=conversation)
-    assert talk.saw() == ["one", "answer to one", "two"]
-    kill_processes(stack)
-    answer = talk.send("three", conversation_id=conversation)
-    assert answer.status_code == 404, answer.text
-    assert len(stack.model.calls(talk.marker)) == 2
 
 
 @pytest.mark.parametrize(
@@ -350,66 +175,6 @@ def test_conversations_with_the_same_words_stay_apart(live: Stack) -> None:
     check_envelope(
         talk.send("two", conversation_id=second), 404, "conversation_not_found", param="conversation_id"
     )
-
-
-def test_a_deleted_session_is_gone_with_its_process(new_stack: NewStack) -> None:
-    stack = new_stack(slots=2, max_live=8)
-    talk = Talk(stack)
-    conversation = talk.begin()
-    session = talk.ask("one", conversation_id=conversation)["backline"]["session_id"]
-    assert stack.cli_processes()
-    shown = talk.get(f"/v1/sessions/{session}")
-    assert (shown["is_live"], shown["conversation_id"], shown["turns"]) == (True, conversation, 1)
-    assert [item["role"] for item in shown["messages"]] == ["user", "assistant"]
-    assert talk.http.delete(f"/v1/sessions/{session}").json()["deleted"] is True
-    wait_for(lambda: not stack.cli_processes(), 10, "the process has ended")
-    (mark,) = names_with(stack, session)
-    with stack.redis_client() as client:
-        assert client.hgetall(mark.decode()) == {b"gone": b"1"}
-    for path in (f"/v1/sessions/{session}", f"/v1/conversations/{conversation}"):
-        assert talk.http.get(path).status_code == 404
-    assert talk.get("/v1/sessions")["data"] == talk.get("/v1/conversations")["data"] == []
-
-
-def test_a_turn_under_way_in_a_deleted_session_is_not_stored(new_stack: NewStack) -> None:
-    stack = new_stack(slots=2, max_live=8)
-    talk = Talk(stack)
-    session = talk.ask("one")["backline"]["session_id"]
-    prompt = {"role": "user", "content": f"{talk.marker} {script(tokens(30, pace_ms=50))}"}
-    body = {"model": "agent", "messages": [prompt], "claude_options": {"session_id": session}}
-    with ThreadPoolExecutor() as threads:
-        slow = threads.submit(talk.http.post, PATH, json=body)
-        wait_for(lambda: len(stack.model.calls(talk.marker)) == 2, 20, "the turn is under way")
-        assert Talk(stack).http.delete(f"/v1/sessions/{session}").status_code == 200
-        assert slow.result(30).status_code == 200
-    assert len(names_with(stack, session)) == 1  # the mark
-    wait_for(lambda: not stack.cli_processes(), 10, "the process has ended")
-    assert talk.http.get(f"/v1/sessions/{session}").status_code == 404
-
-
-def test_lists_and_sums(new_stack: NewStack) -> None:
-    stack = new_stack(slots=2, max_live=8)
-    talk = Talk(stack)
-    made = [talk.begin() for _ in range(3)]
-    first = talk.ask("one", conversation_id=made[0])["backline"]["session_id"]
-    second = talk.ask("two", model="other")["backline"]["session_id"]
-    page = talk.get("/v1/conversations?limit=2")
-    assert ([c["id"] for c in page["data"]], page["has_more"]) == ([made[0], made[2]], True)
-    rest = talk.get(f"/v1/conversations?limit=2&after={page['last_id']}")
-    assert ([c["id"] for c in rest["data"]], rest["has_more"]) == ([made[1]], False)
-    assert [s["id"] for s in talk.get("/v1/sessions")["data"]] == [second, first]
-    assert [s["id"] for s in talk.get("/v1/sessions?agent=agent")["data"]] == [first]
-    for wrong, param in (("limit=0", "limit"), ("limit=101", "limit"), ("order=up", "order")):
-        check_envelope(talk.http.get(f"/v1/sessions?{wrong}"), 400, "invalid_value", param=param)
-    check_envelope(talk.http.get("/v1/sessions?after=x"), 400, "invalid_value", param="after")
-
-    def live_count() -> bool:
-        return bool(talk.get("/v1/sessions/stats")["live"] == 2)
-
-    wait_for(live_count, 10, "the worker has announced its live sessions")
-    stats = talk.get("/v1/sessions/stats")
-    assert (stats["stored"], stats["conversations"], stats["turns"]) == (2, 3, 2)
-    assert {agent: sums["sessions"] for agent, sums in stats["agents"].items()} == {"agent": 1, "other": 1}
 
 
 def test_a_reserved_session_begins_with_its_first_turn(live: Stack) -> None:

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import json
+import random
 from typing import Any
 
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from shared.run_events import encode_event
+from shared.run_events import decode_event, encode_event
+from tests.support import cli_lines as cli
 from worker.claude import process as claude_process
 from worker.claude.process import ClaudeProcess
 from worker.claude.translate import Translator, is_result
@@ -104,3 +106,72 @@ def test_a_million_small_lines_are_all_heard() -> None:
     for _ in range(1000):
         reader.process.hear(b"{}\n" * 1000)
     assert len(reader.lines) == 1_000_000
+
+
+VALUES: list[Any] = [None, True, 0, -1, 2**63, 2**70, 1.5, 1e308, "", "x", "\x00", [], [1], {}, {"type": "x"}]
+
+
+SEED_LINES = [
+    *cli.NOISE,
+    cli.message_start(),
+    *cli.text("Hello", " you"),
+    *cli.tool("t1", "Bash", '{"a":', "1}"),
+    *cli.message_end("tool_use"),
+    cli.tool_result("t1"),
+    cli.retry(529),
+    *cli.message_end("max_tokens"),
+    cli.result(),
+    cli.result(is_error=True, api_error_status=429),
+    cli.delta("thinking_delta", thinking="x"),
+    cli.line("control_response", response={"subtype": "success", "request_id": "1", "response": {}}),
+]
+
+
+def mutated(value: Any, chance: random.Random) -> Any:
+    """`value` with some of it replaced, removed or doubled, at any depth."""
+    if chance.random() < 0.08:
+        return chance.choice(VALUES)
+    if isinstance(value, dict):
+        return {
+            chance.choice([key, key, key, key + "x"]) if chance.random() < 0.1 else key: mutated(each, chance)
+            for key, each in value.items()
+            if chance.random() > 0.04
+        }
+    if isinstance(value, list):
+        return [mutated(each, chance) for each in value for _ in range(chance.choice([1, 1, 1, 2]))]
+    return value
+
+
+def garbage(chance: random.Random) -> bytes:
+    raw = chance.choice(SEED_LINES)
+    match chance.randrange(5):
+        case 0:
+            return chance.randbytes(chance.randrange(80))
+        case 1:
+            place = chance.randrange(len(raw))
+            return raw[:place] + chance.randbytes(chance.randrange(1, 4)) + raw[place:]
+        case 2:
+            return raw[: chance.randrange(len(raw))]
+        case 3:
+            return b'{"type":"user","x":' + b"[" * chance.randrange(5_000)
+        case _:
+            return json.dumps(mutated(json.loads(raw), chance)).encode()
+
+
+def test_no_garbage_raises_and_whatever_is_said_can_be_logged() -> None:
+    chance = random.Random(20_000)  # noqa: S311 - repeatable, not secret
+    translator, skipped = Translator(), 0
+    for number in range(20_000):
+        raw = garbage(chance)
+        before = translator.skipped_lines
+        events = translator.feed(raw)
+        assert translator.skipped_lines - before in {0, 1}
+        for event in events:
+            assert decode_event(encode_event(event)) == event
+        if number % 100 == 99:
+            terminal = translator.terminal()
+            if terminal is not None:
+                assert decode_event(encode_event(terminal)) == terminal
+            skipped += translator.skipped_lines
+            translator = Translator()
+    assert skipped > 5_000

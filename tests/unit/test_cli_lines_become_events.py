@@ -1,9 +1,7 @@
-"""The CLI's lines, as CLI 2.1 writes them, into events and one end; and garbage into nothing but a count."""
+"""The CLI's lines, as CLI 2.1 writes them, into events and one end."""
 
 from __future__ import annotations
 
-import json
-import random
 from collections.abc import Iterable
 from typing import Any
 
@@ -20,120 +18,24 @@ from shared.run_events import (
     ToolStarted,
     UpstreamRetry,
     Usage,
-    decode_event,
-    encode_event,
+)
+from tests.support.cli_lines import (
+    INIT,
+    MODEL,
+    NOISE,
+    SESSION,
+    block_start,
+    delta,
+    message_end,
+    message_start,
+    result,
+    retry,
+    stop,
+    text,
+    tool,
+    tool_result,
 )
 from worker.claude.translate import Translator, Wish, is_result
-
-SESSION = "6b3c8f1e-0000-4000-8000-000000000000"
-MODEL = "claude-sonnet-5-20260101"
-
-
-def line(kind: str, **fields: Any) -> bytes:
-    return json.dumps({"type": kind, "session_id": SESSION, "uuid": "u", **fields}).encode()
-
-
-def api(kind: str, parent: str | None = None, **fields: Any) -> bytes:
-    return line("stream_event", event={"type": kind, **fields}, parent_tool_use_id=parent)
-
-
-def message_start(parent: str | None = None, **usage: int) -> bytes:
-    counts = {"input_tokens": 10, "cache_read_input_tokens": 100, "cache_creation_input_tokens": 20} | usage
-    message: dict[str, Any] = {
-        "id": "msg_1",
-        "type": "message",
-        "role": "assistant",
-        "model": MODEL,
-        "content": [],
-        "stop_reason": None,
-        "usage": {"output_tokens": 1, "service_tier": "standard", **counts},
-    }
-    return api("message_start", parent, message=message)
-
-
-def block_start(block: dict[str, Any], index: int = 0, parent: str | None = None) -> bytes:
-    return api("content_block_start", parent, index=index, content_block=block)
-
-
-def delta(kind: str, index: int = 0, parent: str | None = None, **fields: str) -> bytes:
-    return api("content_block_delta", parent, index=index, delta={"type": kind, **fields})
-
-
-def stop(index: int = 0, parent: str | None = None) -> bytes:
-    return api("content_block_stop", parent, index=index)
-
-
-def message_end(reason: str = "end_turn", output: int = 7, parent: str | None = None) -> list[bytes]:
-    ending = {"stop_reason": reason, "stop_sequence": None}
-    return [
-        api("message_delta", parent, delta=ending, usage={"output_tokens": output}),
-        api("message_stop", parent),
-    ]
-
-
-def text(*pieces: str, index: int = 0, parent: str | None = None) -> list[bytes]:
-    return [
-        block_start({"type": "text", "text": ""}, index, parent),
-        *(delta("text_delta", index, parent, text=piece) for piece in pieces),
-        stop(index, parent),
-    ]
-
-
-def tool(id_: str, name: str, *pieces: str, index: int = 1, parent: str | None = None) -> list[bytes]:
-    block = {"type": "tool_use", "id": id_, "name": name, "input": {}}
-    return [
-        block_start(block, index, parent),
-        *(delta("input_json_delta", index, parent, partial_json=piece) for piece in pieces),
-        stop(index, parent),
-    ]
-
-
-def tool_result(id_: str, *, is_error: bool | None = None, parent: str | None = None) -> bytes:
-    block: dict[str, Any] = {"type": "tool_result", "tool_use_id": id_, "content": "done"}
-    if is_error is not None:
-        block["is_error"] = is_error
-    return line("user", message={"role": "user", "content": [block]}, parent_tool_use_id=parent)
-
-
-def result(**fields: Any) -> bytes:
-    usual = {
-        "subtype": "success",
-        "is_error": False,
-        "duration_ms": 100,
-        "num_turns": 1,
-        "result": "said",
-        "stop_reason": "end_turn",
-        "total_cost_usd": 0.25,
-        "usage": {"input_tokens": 1, "output_tokens": 2, "cache_read_input_tokens": 3}
-        | {"cache_creation_input_tokens": 4, "server_tool_use": {"web_search_requests": 0}},
-        "modelUsage": {},
-        "permission_denials": [],
-    }
-    return line("result", **(usual | fields))
-
-
-def retry(status: int | None, attempt: int = 1) -> bytes:
-    return line(
-        "system",
-        subtype="api_retry",
-        attempt=attempt,
-        max_retries=2,
-        retry_delay_ms=512.5,
-        error_status=status,
-        error="overloaded_error",
-    )
-
-
-INIT = line("system", subtype="init", cwd="/x", tools=["Bash"], model=MODEL, permissionMode="dontAsk")
-NOISE = [
-    INIT,
-    line("rate_limit_event", rate_limit_info={"status": "allowed"}),
-    line("assistant", message={"role": "assistant", "content": [{"type": "text", "text": "said"}]}),
-    line("user", message={"role": "user", "content": "plain text"}),
-    line("control_request", request_id="x", request={"subtype": "can_use_tool"}),
-    line("keep_alive"),
-    line("a_kind_of_the_future", event={"type": "x"}),
-]
 
 
 def feed(lines: Iterable[bytes], translator: Translator | None = None) -> tuple[Translator, list[RunEvent]]:
@@ -428,70 +330,3 @@ def test_what_is_not_a_line_is_skipped_and_counted(raw: bytes) -> None:
 def test_only_a_result_is_a_result() -> None:
     assert is_result(result())
     assert not any(is_result(each) for each in NOISE)
-
-
-VALUES: list[Any] = [None, True, 0, -1, 2**63, 2**70, 1.5, 1e308, "", "x", "\x00", [], [1], {}, {"type": "x"}]
-SEED_LINES = [
-    *NOISE,
-    message_start(),
-    *text("Hello", " you"),
-    *tool("t1", "Bash", '{"a":', "1}"),
-    *message_end("tool_use"),
-    tool_result("t1"),
-    retry(529),
-    *message_end("max_tokens"),
-    result(),
-    result(is_error=True, api_error_status=429),
-    delta("thinking_delta", thinking="x"),
-    line("control_response", response={"subtype": "success", "request_id": "1", "response": {}}),
-]
-
-
-def mutated(value: Any, chance: random.Random) -> Any:
-    """`value` with some of it replaced, removed or doubled, at any depth."""
-    if chance.random() < 0.08:
-        return chance.choice(VALUES)
-    if isinstance(value, dict):
-        return {
-            chance.choice([key, key, key, key + "x"]) if chance.random() < 0.1 else key: mutated(each, chance)
-            for key, each in value.items()
-            if chance.random() > 0.04
-        }
-    if isinstance(value, list):
-        return [mutated(each, chance) for each in value for _ in range(chance.choice([1, 1, 1, 2]))]
-    return value
-
-
-def garbage(chance: random.Random) -> bytes:
-    raw = chance.choice(SEED_LINES)
-    match chance.randrange(5):
-        case 0:
-            return chance.randbytes(chance.randrange(80))
-        case 1:
-            place = chance.randrange(len(raw))
-            return raw[:place] + chance.randbytes(chance.randrange(1, 4)) + raw[place:]
-        case 2:
-            return raw[: chance.randrange(len(raw))]
-        case 3:
-            return b'{"type":"user","x":' + b"[" * chance.randrange(5_000)
-        case _:
-            return json.dumps(mutated(json.loads(raw), chance)).encode()
-
-
-def test_no_garbage_raises_and_whatever_is_said_can_be_logged() -> None:
-    chance = random.Random(20_000)  # noqa: S311 - repeatable, not secret
-    translator, skipped = Translator(), 0
-    for number in range(20_000):
-        raw = garbage(chance)
-        before = translator.skipped_lines
-        events = translator.feed(raw)
-        assert translator.skipped_lines - before in {0, 1}
-        for event in events:
-            assert decode_event(encode_event(event)) == event
-        if number % 100 == 99:
-            terminal = translator.terminal()
-            if terminal is not None:
-                assert decode_event(encode_event(terminal)) == terminal
-            skipped += translator.skipped_lines
-            translator = Translator()
-    assert skipped > 5_000
