@@ -24,19 +24,25 @@ _REPLAYED = "idempotent-replayed"
 _LONGEST_KEY = 255
 
 
-async def repeat_of(request: Request[Any, Any, Any], who: Principal, settings: Settings) -> Repeat | None:
-    """How a request to run something can be found again, if it can; raises `ApiError` 400."""
+async def repeat_of(
+    request: Request[Any, Any, Any], who: Principal, settings: Settings, content: bytes | None = None
+) -> Repeat | None:
+    """How a request to make something can be found again, if it can; raises `ApiError` 400.
+
+    `content` stands for a body that is read only once.
+    """
     if request.method != "POST":
         return None
     key, tries = request.headers.get(KEY), request.headers.get(_RETRIES, "")
     scope = f"{who.tenant}\0{who.key}"
     if key is not None:
-        _check(key)
-        asked = request.url.path.encode() + b"\n" + _canonical(await request.body())
+        check_key(request)
+        body = _canonical(await request.body()) if content is None else content
+        asked = request.url.path.encode() + b"\n" + body
         return by_key(scope, key, asked, settings.idempotency_ttl_s)
     if not settings.retry_window_s or not tries.isascii() or not tries.isdigit():
         return None
-    asked = request.url.path.encode() + b"\n" + await request.body()
+    asked = request.url.path.encode() + b"\n" + (await request.body() if content is None else content)
     return by_try(scope, asked, settings.retry_window_s, is_retry=bool(tries.strip("0")))
 
 
@@ -74,8 +80,10 @@ def _run_gone() -> ApiError:
     return ApiError(409, said, param="Idempotency-Key", code="idempotent_answer_gone", is_retryable=False)
 
 
-def _check(key: str) -> None:
-    if not key or len(key) > _LONGEST_KEY:
+def check_key(request: Request[Any, Any, Any]) -> None:
+    """Raises `ApiError` 400 when the request's idempotency key cannot be one."""
+    key = request.headers.get(KEY)
+    if key is not None and not 0 < len(key) <= _LONGEST_KEY:
         said = f"An idempotency key has from 1 to {_LONGEST_KEY} characters."
         raise ApiError(400, said, param="Idempotency-Key", code="invalid_value")
 

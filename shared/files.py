@@ -21,6 +21,7 @@ from shared.blob_bucket import BlobBucket
 from shared.blob_directory import BlobDirectory
 from shared.blobs import Blob, BlobError, Blobs
 from shared.conversations import Order
+from shared.repeats import KeyReusedError, Repeat, RunGoneError
 from shared.settings import Settings
 from shared.stored import ObjectStore, Stored
 
@@ -73,13 +74,34 @@ class Files:
         return await self._blobs.write(tenant, file_id, pieces)
 
     async def add(
-        self, tenant: str, file_id: str, *, filename: str, purpose: str, size: int, ttl_s: float | None = None
+        self,
+        tenant: str,
+        file_id: str,
+        *,
+        filename: str,
+        purpose: str,
+        size: int,
+        ttl_s: float | None = None,
+        repeat: Repeat | None = None,
     ) -> StoredFile:
-        """Make what was stored a file, for `ttl_s` seconds; doing so again puts it in place of itself."""
+        """Make what was stored a file, for `ttl_s` seconds; doing so again puts it in place of itself.
+
+        A request that was made before gives the file of then, which has another id, and these bytes are
+        deleted; so are they when it raises `KeyReusedError`, or `RunGoneError`: that file is no longer there.
+        After `redis.RedisError` nobody knows whether they are a file: they are left to the sweep.
+        """
         ttl_s = self._ttl_s if ttl_s is None else ttl_s
         record = FileRecord(filename=filename, purpose=purpose, size=size, ttl_s=ttl_s)
-        await self._records.put(tenant, file_id, record, ttl_s=ttl_s)
-        stored = await self._records.get(tenant, file_id)
+        try:
+            given = await self._records.put_once(tenant, file_id, record, repeat, ttl_s=ttl_s)
+        except KeyReusedError:
+            await self.drop(tenant, file_id)
+            raise
+        if given != file_id:
+            await self.drop(tenant, file_id)
+        stored = await self._records.get(tenant, given)
+        if stored is None and given != file_id:
+            raise RunGoneError
         return stored or StoredFile(file_id, 0, record)
 
     async def get(self, tenant: str, file_id: str) -> StoredFile | None:

@@ -50,7 +50,7 @@ class KeyReusedError(Exception):
 
 
 class RunGoneError(Exception):
-    """The run, or batch, that an idempotency key stands for is no longer kept."""
+    """The run, batch or file that an idempotency key stands for is no longer kept."""
 
 
 def by_key(scope: str, key: str, asked: bytes, ttl_s: float) -> Repeat:

@@ -126,7 +126,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     show: tuple[Annotated[str, Meta(pattern=r"^(?:[a-z0-9._-]+=)?(?:thinking|tools)$")], ...] = ()
     """What answers show unless their request says: `thinking`, `tools`; of one agent: `NAME=thinking`."""
     idempotency_ttl_s: Seconds = 24 * 3600.0
-    """How long an `Idempotency-Key` stands for the run that it first started."""
+    """How long an `Idempotency-Key` stands for the run, batch or file that it first made."""
     retry_window_s: Annotated[float, Meta(ge=0)] = 120.0
     """How long after a run's end an SDK's retry of its request is given that run; 0: never."""
     disconnect_grace_s: Annotated[float, Meta(ge=0)] = 5.0

@@ -11,6 +11,7 @@ from redis.asyncio import Redis
 
 from shared import redis_keys as keys
 from shared.conversations import Order, UnknownPlaceError
+from shared.repeats import KeyReusedError, Repeat
 from shared.scripts import Scripts, Value
 
 Kind = Literal["completion", "file", "response", "stream"]
@@ -52,12 +53,27 @@ class ObjectStore(Generic[T]):
         """Store an object, in place of an older one of the id; `ttl_s`, in seconds, is a shorter life."""
         await self._put(tenant, object_id, value, must_exist=False, ttl_s=ttl_s)
 
+    async def put_once(
+        self, tenant: str, object_id: str, value: T, repeat: Repeat | None, *, ttl_s: float | None = None
+    ) -> str:
+        """The same, if `repeat` was not made before; gives the id of what it stored then, else `object_id`.
+
+        Raises `KeyReusedError`.
+        """
+        status, given = await self._put(
+            tenant, object_id, value, must_exist=False, ttl_s=ttl_s, repeat=repeat
+        )
+        if status < 0:
+            raise KeyReusedError
+        return given
+
     async def replace(self, tenant: str, object_id: str, value: T, *, notice: bytes = b"") -> bool:
         """Put a new value in place of the old; `False` when the object is not there (any more).
 
         `notice` tells of its end (`Outbox.notice`); only the first is told.
         """
-        return await self._put(tenant, object_id, value, must_exist=True, notice=notice)
+        status, _ = await self._put(tenant, object_id, value, must_exist=True, notice=notice)
+        return bool(status)
 
     async def get(self, tenant: str, object_id: str) -> Stored[T] | None:
         """The object; `None` when the tenant has none of this id (any more)."""
@@ -114,12 +130,16 @@ class ObjectStore(Generic[T]):
         must_exist: bool,
         ttl_s: float | None = None,
         notice: bytes = b"",
-    ) -> bool:
+        repeat: Repeat | None = None,
+    ) -> tuple[int, str]:
         own_ttl_ms = self._ttl_ms if ttl_s is None else min(self._ttl_ms, max(1, int(ttl_s * 1000)))
         names = [keys.stored(self._kind, tenant, object_id), keys.stored_list(self._kind, tenant)]
+        names.append(repeat.name if repeat else "")
         body = zlib.compress(msgspec.json.encode(value), _LEVEL)
-        args: list[Value] = [self._ttl_ms, object_id, int(must_exist), own_ttl_ms, notice, "body", body]
-        return bool(await self._scripts("object_put", names, args))
+        args: list[Value] = [self._ttl_ms, object_id, int(must_exist), own_ttl_ms, notice]
+        args += [repeat.kind, repeat.digest, repeat.ttl_ms] if repeat else ["", "", 0]
+        status, given = await self._scripts("object_put", names, [*args, "body", body])
+        return status, given.decode()
 
     def _read(self, object_id: str, fields: Mapping[bytes, bytes]) -> Stored[T] | None:
         if b"body" not in fields:

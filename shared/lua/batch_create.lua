@@ -5,15 +5,10 @@
 --       5 kind of repeat, '' for none  6 digest of what was asked  7 ttl of its name (ms)  8.. fields and values
 -- Gives {1 accepted | 0 made before | -1 refused: its key stands for something else, batch id}
 local now, ttl, kind = now_ms(), tonumber(ARGV[1]), ARGV[5]
-if kind == 'key' or kind == 'retry' then
-  local known = redis.call('HMGET', KEYS[4], 'digest', 'batch')
-  if known[1] and known[1] ~= ARGV[6] then return {-1, ''} end
-  if known[1] then return {0, known[2]} end
-end
-if kind ~= '' then
-  redis.call('HSET', KEYS[4], 'digest', ARGV[6], 'batch', ARGV[2])
-  redis.call('PEXPIRE', KEYS[4], ARGV[7])
-end
+local is_other, known = object_before(KEYS[4], kind, ARGV[6], 'batch')
+if is_other then return {-1, ''} end
+if known then return {0, known} end
+remember_object(KEYS[4], kind, ARGV[6], ARGV[7], 'batch', ARGV[2])
 redis.call('HSET', KEYS[1], 'created', now, 'status', 'validating', 'epoch', 0, 'expires', now + ARGV[4],
   'total', 0, 'completed', 0, 'failed', 0, unpack(ARGV, 8))
 redis.call('PEXPIRE', KEYS[1], ttl)

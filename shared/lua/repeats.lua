@@ -34,6 +34,20 @@ local function run_before(name, kind, digest, window_ms, prefix, now)
   return false, known[2]
 end
 
+-- The same for a request that made an object at once, a batch or a file, whose id is in `field` of a hash.
+local function object_before(name, kind, digest, field)
+  if kind ~= 'key' and kind ~= 'retry' then return false, nil end
+  local known = redis.call('HMGET', name, 'digest', field)
+  if known[1] and known[1] ~= digest then return true, nil end
+  return false, known[1] and known[2]
+end
+
+local function remember_object(name, kind, digest, ttl_ms, field, id)
+  if kind == '' then return end
+  redis.call('HSET', name, 'digest', digest, field, id)
+  redis.call('PEXPIRE', name, ttl_ms)
+end
+
 local function remember(name, kind, digest, ttl_ms, id, now, run_ttl_ms)
   if kind == 'key' then
     redis.call('HSET', name, 'digest', digest, 'run', id)

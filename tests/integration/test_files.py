@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import time
 from collections.abc import AsyncIterator, Iterator
 from typing import Any
 
 import httpx
+import httpx2  # the SDK's own
 import openai
 import psutil
 import pytest
@@ -111,6 +113,69 @@ async def test_a_file_may_come_before_its_purpose(http: httpx.AsyncClient) -> No
         "/v1/files", files=[("file", ("../../etc/pass\\wd", b"words")), ("purpose", (None, "user_data"))]
     )
     assert answer.json()["filename"] == "wd"
+
+
+async def test_a_file_that_is_sent_again_with_its_key_is_stored_once(
+    sdk: AsyncOpenAI, http: httpx.AsyncClient, stack: Stack, marker: str
+) -> None:
+    key = {"Idempotency-Key": marker}
+
+    async def create(content: bytes) -> openai.types.FileObject:
+        return await sdk.files.create(file=("a.txt", content), purpose="user_data", extra_headers=key)
+
+    first = await create(b"some words")
+    blobs = stored(stack)
+    assert await create(b"some words") == first
+    again = await upload(http, b"some words", name="a.txt")  # without the key
+    assert again.json()["id"] != first.id
+    answer = await http.post("/v1/files", **form(b"some words", "a.txt"), headers=key)
+    assert (answer.json()["id"], answer.headers["idempotent-replayed"]) == (first.id, "true")
+    for other in (
+        form(b"other words", "a.txt"),
+        form(b"some words", "b.txt"),
+        form(b"some words", "a.txt", "vision"),
+    ):
+        refused = await http.post("/v1/files", **other, headers=key)
+        check_envelope(refused, 422, "idempotency_key_reused", param="Idempotency-Key")
+    await http.delete(f"/v1/files/{again.json()['id']}")
+    assert stored(stack) == blobs
+    await sdk.files.delete(first.id)
+    gone = await http.post("/v1/files", **form(b"some words", "a.txt"), headers=key)
+    check_envelope(gone, 409, "idempotent_answer_gone", param="Idempotency-Key")
+    long = await http.post("/v1/files", **form(), headers={"Idempotency-Key": "x" * 256})
+    check_envelope(long, 400, "invalid_value", param="Idempotency-Key")
+
+
+async def test_an_upload_whose_answer_was_lost_is_stored_once(stack: Stack, marker: str) -> None:
+    """OpenAI's own client: the connection breaks before the answer, and it sends the file again."""
+    answers: list[httpx2.Response] = []
+
+    async def lose_the_first(answer: httpx2.Response) -> None:
+        await answer.aread()
+        answers.append(answer)
+        if len(answers) == 1:
+            raise httpx2.ReadError("It broke.", request=answer.request)
+
+    async with AsyncOpenAI(base_url=f"{stack.url}/v1", api_key="unused") as sdk:
+        sdk._client.event_hooks = {"response": [lose_the_first]}
+        made = await sdk.files.create(file=(f"{marker}.txt", b"some words"), purpose="user_data")
+        assert [json.loads(answer.content)["id"] for answer in answers] == [made.id, made.id]
+        assert "idempotent-replayed" in answers[1].headers
+        another = await sdk.files.create(file=(f"{marker}.txt", b"some words"), purpose="user_data")
+        assert another.id != made.id  # asked for anew
+        assert [file.filename async for file in sdk.files.list()].count(f"{marker}.txt") == 2
+
+
+async def test_a_retry_does_not_bring_back_what_was_deleted(http: httpx.AsyncClient, marker: str) -> None:
+    def sent(tries: int) -> dict[str, Any]:
+        return {**form(marker.encode()), "headers": {"x-stainless-retry-count": str(tries)}}
+
+    first = (await http.post("/v1/files", **sent(0))).json()
+    assert (await http.post("/v1/files", **sent(1))).json() == first
+    await http.delete(f"/v1/files/{first['id']}")
+    anew = (await http.post("/v1/files", **sent(1))).json()
+    assert anew["id"] != first["id"]
+    assert (await http.get(f"/v1/files/{anew['id']}/content")).content == marker.encode()
 
 
 async def test_a_file_goes_when_its_time_is_over(http: httpx.AsyncClient, stack: Stack) -> None:

@@ -17,7 +17,7 @@ from api.webhooks.service import Webhooks
 from shared import redis_keys as keys
 from shared.batches.records import BatchSpec, BatchStatus
 from shared.batches.store import BatchStore
-from shared.scripts import Scripts
+from shared.scripts import Scripts, Value
 from shared.settings import Settings
 from shared.webhooks import redis_keys as webhook_keys
 from shared.webhooks.outbox import MOST_SHOWN, Outbox
@@ -53,7 +53,8 @@ class World(NamedTuple):
         """End an object, as `object_put` does."""
         notice = Outbox(self.settings).notice(keys.owner(TENANT), event_type, object_id, created=7)
         names = [keys.stored("response", TENANT, object_id), keys.stored_list("response", TENANT)]
-        await Scripts(self.redis)("object_put", names, [60_000, object_id, 0, 60_000, notice, "body", b"x"])
+        args: list[Value] = [60_000, object_id, 0, 60_000, notice, "", "", 0, "body", b"x"]
+        await Scripts(self.redis)("object_put", [*names, ""], args)
 
     async def of(self, webhook: Webhook) -> list[Delivery]:
         return [delivery for _, delivery, _ in await self.store.deliveries(TENANT, webhook.id)]

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator
 from contextlib import aclosing
+from functools import partial
 from typing import Annotated, Any
 from urllib.parse import quote
 
+import msgspec
 from litestar import Request, delete, get, post
 from litestar.params import Parameter
 from litestar.response import Stream
@@ -17,6 +19,8 @@ from api.errors import ApiError
 from api.openai.files.upload import Upload, receive, too_large
 from api.openai.files.wire import FileObject, expiry_of, file_object, purpose_of
 from api.openai.pages import After, Deleted, ObjectList, Sorted, page_of
+from api.principal import Principal
+from api.repeats import check_key, note_replay, repeat_of, repeat_refusals
 from shared.blobs import BlobGoneError
 from shared.conversations import UnknownPlaceError
 from shared.files import Files, StoredFile, new_file_id
@@ -29,31 +33,34 @@ FileLimit = Annotated[int, Parameter(ge=1, le=_MOST_LISTED, description="The mos
 
 @post("/v1/files", status_code=200, request_max_body_size=None, tags=_TAGS, opt=RUN)
 async def create_file(
-    request: Request[Any, Any, Any], tenant: str, files: Files, settings: Settings
+    request: Request[Any, Any, Any], principal: Principal, files: Files, settings: Settings
 ) -> FileObject:
     """Upload a file: a form with `file`, `purpose` and, if it is to go by itself, `expires_after`."""
-    file_id = new_file_id()
-    beginning = b""
-
-    async def watched(pieces: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
-        nonlocal beginning
-        async for piece in pieces:
-            beginning = beginning or piece.lstrip()[:1]
-            yield piece
-
-    async def keep(pieces: AsyncIterator[bytes]) -> int:
-        return await files.store(tenant, file_id, watched(pieces))
-
+    check_key(request)
+    tenant, file_id = principal.tenant, new_file_id()
     try:
-        upload = await receive(request, keep, most_bytes=settings.max_upload_bytes)
-        purpose, ttl_s = purpose_of(upload.fields), expiry_of(upload.fields)
-        size = _checked_size(upload, purpose, beginning, settings)
-        stored = await files.add(
-            tenant, file_id, filename=upload.filename, purpose=purpose, size=size, ttl_s=ttl_s
+        upload = await receive(
+            request, partial(files.store, tenant, file_id), most_bytes=settings.max_upload_bytes
         )
+        purpose, ttl_s = purpose_of(upload.fields), expiry_of(upload.fields)
+        size = _checked_size(upload, purpose, settings)
+        asked = msgspec.json.encode((upload.filename, purpose, ttl_s, upload.digest))
+        repeat = await repeat_of(request, principal, settings, asked)
     except BaseException:
         await files.drop(tenant, file_id)
         raise
+    with repeat_refusals():
+        stored = await files.add(
+            tenant,
+            file_id,
+            filename=upload.filename,
+            purpose=purpose,
+            size=size,
+            ttl_s=ttl_s,
+            repeat=repeat,
+        )
+    if stored.id != file_id:
+        note_replay(request.scope["state"])
     return file_object(stored)
 
 
@@ -131,7 +138,7 @@ def file_not_found(file_id: str) -> ApiError:
     return ApiError(404, f"No such File object: {file_id[:100]}", param="id", code="file_not_found")
 
 
-def _checked_size(upload: Upload, purpose: str, beginning: bytes, settings: Settings) -> int:
+def _checked_size(upload: Upload, purpose: str, settings: Settings) -> int:
     if upload.size is None:
         said = "Missing required parameter: 'file'."
         raise ApiError(400, said, param="file", code="missing_required_parameter")
@@ -140,7 +147,7 @@ def _checked_size(upload: Upload, purpose: str, beginning: bytes, settings: Sett
     if purpose == "batch":
         if upload.size > settings.max_batch_bytes:
             raise too_large(settings.max_batch_bytes)
-        if beginning != b"{":
+        if upload.beginning != b"{":
             said = "Invalid file format for Batch API: it must be JSONL, one request object on each line."
             raise ApiError(400, said, param="file", code="invalid_file_format")
     return upload.size

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
 from typing import Any
 
@@ -28,11 +29,30 @@ Keep = Callable[[AsyncIterator[bytes]], Awaitable[int]]
 
 
 class Upload(msgspec.Struct, frozen=True):
-    """What a form held: its file's name and size (`None`: there was no file), and its other fields."""
+    """What a form held: its file (`size` is `None` when there was none), and its other fields.
+
+    `beginning` is the first byte that is not white space.
+    """
 
     filename: str
     size: int | None
+    beginning: bytes
+    digest: str
     fields: dict[str, str]
+
+
+class _Passing:
+    """What is seen of a file on its way to the storage."""
+
+    def __init__(self) -> None:
+        self.beginning = b""
+        self.digest = hashlib.sha256()
+
+    async def watch(self, pieces: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
+        async for piece in pieces:
+            self.beginning = self.beginning or piece.lstrip()[:1]
+            self.digest.update(piece)
+            yield piece
 
 
 async def receive(request: Request[Any, Any, Any], keep: Keep, *, most_bytes: int) -> Upload:
@@ -41,7 +61,7 @@ async def receive(request: Request[Any, Any, Any], keep: Keep, *, most_bytes: in
     Raises `ApiError`: 400 for a body that is none, 413 for a file beyond `most_bytes`.
     """
     events = _events(request, most_bytes)
-    filename, size = "", None
+    filename, size, passing = "", None, _Passing()
     fields: dict[str, str] = {}
     try:
         async for event in events:
@@ -51,14 +71,14 @@ async def receive(request: Request[Any, Any, Any], keep: Keep, *, most_bytes: in
                 fields[event.name] = await _text(event.name, events)
             elif size is None:
                 filename = _name(event.filename)
-                size = await keep(_body(events, most_bytes))
+                size = await keep(passing.watch(_body(events, most_bytes)))
             else:
                 raise ApiError(400, "Only one file can be uploaded at a time.", param="file")
     except MultipartError as error:
         raise ApiError(400, f"The form cannot be read: {error}", code="invalid_multipart") from error
     finally:
         await events.aclose()
-    return Upload(filename, size, fields)
+    return Upload(filename, size, passing.beginning, passing.digest.hexdigest(), fields)
 
 
 async def _events(request: Request[Any, Any, Any], most_bytes: int) -> AsyncGenerator[Event, None]:
