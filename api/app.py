@@ -12,6 +12,7 @@ from litestar.di import Provide
 from litestar.types import ASGIApp, Receive, Scope, Send
 
 from api.access import Access, admitted
+from api.agent_objects import Agents
 from api.asked_for import asked_for
 from api.browser_sessions import BrowserSessions
 from api.cached_answers import CachedAnswers
@@ -117,6 +118,7 @@ def create_app(settings: Settings, drain: Drain, tracing: Tracing | None = None)
 
     hooks, sender = WebhookStore(redis, settings), Sender(settings)
     browsers = BrowserSessions(redis, keys)
+    run_index = RunIndex(redis)
     usage, series, happenings = UsageStore(redis), SeriesStore(redis), Happenings(redis)
     live = Live(series, happenings, registry, usage)
     system = SystemMetrics(redis, registry, series, usage)
@@ -169,7 +171,8 @@ def create_app(settings: Settings, drain: Drain, tracing: Tracing | None = None)
             "store": _given(store),
             "dead_letters": _given(letters),
             "retries": _given(Retries(letters, runs, unattended)),
-            "run_index": _given(RunIndex(redis)),
+            "run_index": _given(run_index),
+            "agents": _given(Agents(registry_store, run_index, keys)),
             "accounts": _given(Accounts(redis)),
             "cache": _given(cache),
             "usage": _given(usage),

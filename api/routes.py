@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from litestar.types import ControllerRouterHandler
 
+from api.admin_agents import list_agents
 from api.admin_cache import clear_cache
 from api.admin_keys import create_key, list_keys, retrieve_key, revoke_key, rotate_key
 from api.anthropic.messages import count_tokens, create_message
 from api.completions_control import completion_status
-from api.dashboard.routes import dashboard, dashboard_files
+from api.dashboard.files import dashboard_files
+from api.dashboard.routes import dashboard
 from api.dead_letters import (
     discard_letter,
     discard_letters,
@@ -134,6 +136,7 @@ ROUTES: list[ControllerRouterHandler] = [
     retry_letters,
     discard_letters,
     clear_cache,
+    list_agents,
     list_usage,
     own_stats,
     all_stats,

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import os
-from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -13,16 +12,21 @@ from cyclopts import App, Parameter
 from cli.errors import CommandError
 from cli.redis_in_use import Data, RedisUrl
 from cli.tables import Json, print_json, print_table, say
+from shared.agent_faults import faults_of
 from shared.agent_policy import PolicyError, apply_policy
+from shared.agent_reports import reports_on, servers_in, tools_in
 from shared.agents import Agent, AgentError, claude_model_of, parse_agents
 from shared.settings_sources import load_settings
 
 if TYPE_CHECKING:
+    from shared.agent_reports import Reports
     from shared.registry import Registry
     from shared.settings import Settings
 
 agents = App(name="agents", help="Agents: list those served, check directories, make a new one.")
 
+_ONLY_JSON = {"mcp_servers", "policies"}
+"""What is too much for a table."""
 _CLAUDE_MD = """\
 # {title}
 
@@ -52,11 +56,15 @@ Three sentences at most: what it is about, what it says, and what follows from i
 
 @agents.command(name="list")
 def list_(*, redis_url: RedisUrl = None, data: Data = None, json: Json = False) -> None:
-    """List the agents that workers serve; where no Redis runs, those of the settings."""
+    """List the agents that workers serve; where no Redis runs, those of the settings.
+
+    `faults` counts what is wrong with an agent's files; `--json` has the words, and the tools, MCP servers
+    and policy of each.
+    """
     flags = {"redis_url": redis_url, "data_dir": data}
     settings = load_settings(flags, os.environ, Path.cwd()).settings
     known = asyncio.run(_registry(settings))
-    rows = _served(known) if known is not None else _local(settings)
+    rows = _served(*known) if known is not None else _local(settings)
     if json:
         print_json(rows)
     elif not rows:
@@ -68,8 +76,8 @@ def list_(*, redis_url: RedisUrl = None, data: Data = None, json: Json = False) 
     else:
         if known is None:
             say("The Redis of `backline up` does not run; these are the agents of the settings:")
-        columns = tuple(rows[0])
-        print_table(columns, [tuple(str(row[column]) for column in columns) for row in rows])
+        columns = tuple(name for name in rows[0] if name not in _ONLY_JSON)
+        print_table(columns, [tuple(_cell(row[column]) for column in columns) for row in rows])
 
 
 @agents.command
@@ -141,8 +149,8 @@ def new(name: str, /, *, directory: str | None = None, skill: bool = False) -> N
     say(f"or try it without an account, with canned replies:\n\n  backline demo --agent {given}")
 
 
-async def _registry(settings: Settings) -> Registry | None:
-    """What workers have announced, or `None` where there is no Redis; none is started for it."""
+async def _registry(settings: Settings) -> tuple[Registry, Reports] | None:
+    """What workers have announced, and tell of their agents; `None` where no Redis is. None is started."""
     from redis.exceptions import RedisError  # noqa: PLC0415 - imported here so that --help is quick
 
     from cli.doctor.redis_server import find_redis  # noqa: PLC0415
@@ -156,27 +164,36 @@ async def _registry(settings: Settings) -> Registry | None:
         return None
     redis = connect(url)
     try:
-        return await RegistryStore(redis).look()
+        store = RegistryStore(redis)
+        known = await store.look()
+        return known, await store.reports(known.workers)
     except (RedisError, OSError) as error:
         raise CommandError(f"Redis does not answer: {error}") from error
     finally:
         await redis.aclose()
 
 
-def _served(known: Registry) -> list[dict[str, Any]]:
+def _served(known: Registry, reports: Reports) -> list[dict[str, Any]]:
+    from shared.registry import AgentRecord  # noqa: PLC0415 - imported here so that --help is quick
+
     rows = []
     for name in known.served:
         workers = [worker for worker in known.workers if name in worker.agents]
-        described = known.agents.get(name)
+        described = known.agents.get(name) or AgentRecord(name, "", 0)
+        told = reports_on(name, reports)
         rows.append(
             {
                 "agent": name,
-                "model": described.model if described is not None else "",
+                "model": described.model,
                 "workers": len(workers),
                 "hosts": ", ".join(sorted({worker.host for worker in workers})),
                 "slots": sum(worker.slots for worker in workers),
                 "busy": sum(worker.busy for worker in workers),
-                "description": described.description if described is not None else "",
+                "tools": tools_in(told.values()),
+                "mcp_servers": servers_in(described.mcp_servers, told.values()),
+                "faults": list(dict.fromkeys(said for each in told.values() for said in each.faults)),
+                "policies": {worker: report.policy for worker, report in told.items()},
+                "description": described.description,
             }
         )
     return rows
@@ -187,11 +204,22 @@ def _local(settings: Settings) -> list[dict[str, Any]]:
 
 
 def _row(agent: Agent, settings: Settings) -> dict[str, Any]:
-    with suppress(PolicyError):  # `agents check` says what is wrong with it
+    faults = [fault.said for fault in faults_of(agent, os.environ)]
+    try:
         agent = apply_policy(agent, settings).agent
+    except PolicyError as error:
+        faults.insert(0, str(error))
     return {
         "agent": agent.name,
         "model": claude_model_of(agent.directory),
         "directory": str(agent.directory),
+        "faults": faults,
         "description": agent.description,
     }
+
+
+def _cell(value: object) -> str:
+    """A list as how much there is of it; what a worker does not know yet as a question mark."""
+    if value is None:
+        return "?"
+    return str(len(value)) if isinstance(value, list | tuple) else str(value)

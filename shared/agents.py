@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -86,18 +86,47 @@ def claude_model_of(directory: Path) -> str:
 
     The CLI lets `settings.local.json` win, and passes over a file that is not valid.
     """
-    for name in ("settings.local.json", "settings.json"):
-        try:
-            found = msgspec.json.decode((directory / ".claude" / name).read_bytes(), type=_CliSettings)
-        except (OSError, msgspec.DecodeError):
-            continue
-        if found.model:
-            return found.model[:_LONGEST_SHOWN]
-    return ""
+    models = [settings.model for settings in _settings_of(directory) if settings.model]
+    return models[0][:_LONGEST_SHOWN] if models else ""
+
+
+def effort_of(directory: Path) -> str:
+    """How hard the model shall think by the agent's own settings (`effortLevel`); empty when unsaid."""
+    efforts = [settings.effort for settings in _settings_of(directory) if settings.effort]
+    return efforts[0][:_LONGEST_SHOWN] if efforts else ""
+
+
+def tool_rules_of(directory: Path) -> ToolRules:
+    """The rules of an agent's own settings; the CLI adds those of both files together."""
+    found = [settings.permissions for settings in _settings_of(directory)]
+    return ToolRules(
+        allow=_shown(rule for rules in found for rule in rules.allow),
+        ask=_shown(rule for rules in found for rule in rules.ask),
+        deny=_shown(rule for rules in found for rule in rules.deny),
+    )
+
+
+class ToolRules(msgspec.Struct, frozen=True):
+    """Which uses of tools Claude Code allows, asks about and denies, such as `Read(./**)`."""
+
+    allow: tuple[str, ...] = ()
+    ask: tuple[str, ...] = ()
+    deny: tuple[str, ...] = ()
 
 
 class _CliSettings(msgspec.Struct, frozen=True):
     model: str = ""
+    effort: str = msgspec.field(default="", name="effortLevel")
+    permissions: ToolRules = ToolRules()
+
+
+def _settings_of(directory: Path) -> Iterator[_CliSettings]:
+    for name in ("settings.local.json", "settings.json"):
+        try:
+            data = (directory / ".claude" / name).read_bytes()
+            yield msgspec.json.decode(data, type=_CliSettings)
+        except (OSError, msgspec.DecodeError):
+            continue
 
 
 class _McpSetup(msgspec.Struct, frozen=True):
@@ -106,6 +135,10 @@ class _McpSetup(msgspec.Struct, frozen=True):
 
 def _names(paths: Iterable[Path]) -> tuple[str, ...]:
     return tuple(sorted(path.name[:_LONGEST_SHOWN] for path in paths)[:_MOST_SHOWN])
+
+
+def _shown(rules: Iterable[str]) -> tuple[str, ...]:
+    return tuple(dict.fromkeys(rule[:_LONGEST_SHOWN] for rule in rules))[:_MOST_SHOWN]
 
 
 def _parse(entry: str) -> Agent:

@@ -161,6 +161,11 @@ def worker(worker_id: str) -> str:
     return f"backline:worker:{worker_id}"
 
 
+def agent_reports(worker_id: str) -> str:
+    """What a live worker tells of its agents (`shared.agent_reports`); lives as long as its record."""
+    return f"backline:agent-reports:{worker_id}"
+
+
 def control(worker_id: str) -> str:
     """Channel on which a worker hears the ids of runs to cancel, of sessions to drop, and of projects."""
     return f"backline:control:{worker_id}"

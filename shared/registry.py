@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import TypeVar
 
 import msgspec
@@ -11,6 +11,7 @@ import structlog
 from redis.asyncio import Redis
 
 from shared import redis_keys as keys
+from shared.agent_reports import Reports, decode_reports
 from shared.agents import Agent, claude_model_of, mcp_servers_of, skills_of, subagents_of
 from shared.scripts import Scripts
 
@@ -52,6 +53,8 @@ class WorkerRecord(msgspec.Struct, frozen=True):
     loop_p99_ms: float = 0.0
     metrics: str = ""
     """Where it shows its metrics, as `host:port`; empty when it does not."""
+    reports: str = ""
+    """A word that changes with what it tells of its agents (`RegistryStore.reports`)."""
 
 
 class Registry(msgspec.Struct, frozen=True):
@@ -88,21 +91,40 @@ class RegistryStore:
         self._redis = redis
         self._scripts = Scripts(redis)
 
-    async def announce(self, worker: WorkerRecord, agents: Sequence[AgentRecord]) -> None:
-        """Say that a worker lives; it lapses after the lease unless said again."""
+    async def announce(
+        self, worker: WorkerRecord, agents: Sequence[AgentRecord], reports: bytes = b""
+    ) -> bool:
+        """Say that a worker lives; it lapses after the lease unless said again.
+
+        `reports` (`encode_reports`) may be left out when they are as they were told before. Gives whether
+        Redis has them.
+        """
         pairs = [value for a in agents for value in (a.name, msgspec.msgpack.encode(a))]
-        await self._scripts(
+        has_reports = await self._scripts(
             "announce",
-            [keys.worker(worker.id), keys.WORKERS, keys.AGENTS],
-            [worker.id, msgspec.msgpack.encode(worker), keys.LEASE_MS, keys.AGENTS_TTL_MS, *pairs],
+            [keys.worker(worker.id), keys.WORKERS, keys.AGENTS, keys.agent_reports(worker.id)],
+            [worker.id, msgspec.msgpack.encode(worker), keys.LEASE_MS, keys.AGENTS_TTL_MS, reports, *pairs],
         )
+        return bool(has_reports)
 
     async def withdraw(self, worker_id: str) -> None:
         """Say that a worker has left."""
         async with self._redis.pipeline(transaction=True) as pipe:
-            pipe.delete(keys.worker(worker_id))
+            pipe.delete(keys.worker(worker_id), keys.agent_reports(worker_id))
             pipe.zrem(keys.WORKERS, worker_id)
             await pipe.execute()
+
+    async def reports(self, workers: Sequence[WorkerRecord]) -> Reports:
+        """What workers tell of their agents, as far as it can be read."""
+        if not workers:
+            return {}
+        found = await self._redis.mget([keys.agent_reports(worker.id) for worker in workers])
+        return {
+            worker.id: told
+            for worker, data in zip(workers, found, strict=True)
+            if data is not None
+            for told in _readable(decode_reports, [data])
+        }
 
     async def drain(self, worker_id: str) -> bool:
         """Ask a worker to end after the runs it has; `False` when no such worker listens."""
@@ -111,9 +133,9 @@ class RegistryStore:
     async def look(self) -> Registry:
         """Read the registry as it is now."""
         workers, agents = await self._scripts("registry", [keys.WORKERS, keys.AGENTS], [keys.worker("")])
-        records = _readable(_agents, agents[1::2])
+        records = _readable(_agents.decode, agents[1::2])
         return Registry(
-            workers=tuple(sorted(_readable(_worker, workers), key=lambda w: w.id)),
+            workers=tuple(sorted(_readable(_worker.decode, workers), key=lambda w: w.id)),
             agents={record.name: record for record in records},
         )
 
@@ -136,12 +158,12 @@ class CachedRegistry:
         return self._registry
 
 
-def _readable(decoder: msgspec.msgpack.Decoder[_T], records: Sequence[bytes]) -> list[_T]:
+def _readable(decode: Callable[[bytes], _T], records: Sequence[bytes]) -> list[_T]:
     """Decode records; one that another version wrote, or nobody of ours, is passed over."""
     decoded: list[_T] = []
     for record in records:
         try:
-            decoded.append(decoder.decode(record))
+            decoded.append(decode(record))
         except (msgspec.MsgspecError, UnicodeDecodeError):
             _log.warning("registry_record_unreadable")
     return decoded

@@ -29,6 +29,7 @@ from shared.subscriber import Subscriber
 from shared.tasks import end_tasks
 from shared.telemetry import configure_logs
 from shared.tracing import tracing_for
+from worker.agent_reports import AgentReports
 from worker.caching import CachingTurns, Versions
 from worker.claude.home import Homes
 from worker.claude.launch import CREDENTIALS, Launcher
@@ -116,6 +117,9 @@ class _Worker:
             self._egress,
         )
         self._by_name = by_name
+        reports = AgentReports(
+            by_name, policies, seen, cli, is_boxed=box is not None, has_gate=upstream is not None
+        )
         turns: AnyTurns = Turns(
             settings,
             by_name,
@@ -124,6 +128,7 @@ class _Worker:
             sessions,
             Checkouts(settings, policies.of, box.reading if box is not None else None),
             self._metrics.found,
+            reports.hear,
         )
         if self._tracing is not None:
             turns = TracedTurns(turns, self._tracing)
@@ -187,6 +192,7 @@ class _Worker:
             self._fallbacks,
             self._metrics,
             self._listener,
+            reports,
         )
 
     async def run(self) -> None:

@@ -36,6 +36,7 @@ class Policies:
         self._has_gate = has_gate
         self._looked_at = dict.fromkeys(agents, time.monotonic())
         self._seen = {name: self._look(agent) for name, agent in agents.items()}
+        self._faults: dict[str, str] = {}
         self._applied = {name: self._apply(agent) for name, agent in agents.items()}
 
     def of(self, name: str) -> Settings:
@@ -45,6 +46,11 @@ class Policies:
     def described(self) -> list[Agent]:
         """The agents as they are to be announced."""
         return [self._fresh(name).agent for name in self._agents]
+
+    def fault_of(self, name: str) -> str:
+        """What is wrong with a file that was changed and is not followed; empty when nothing is."""
+        self._fresh(name)
+        return self._faults.get(name, "")
 
     def _fresh(self, name: str) -> Applied:
         now = time.monotonic()
@@ -59,8 +65,10 @@ class Policies:
     def _read_again(self, name: str) -> None:
         try:
             self._applied[name] = self._apply(self._agents[name])
+            self._faults.pop(name, None)
             _log.info("policy_changed", agent=name)
         except PolicyError as error:
+            self._faults[name] = f"What was there before still holds: {error}"
             _log.warning("policy_not_changed", agent=name, because=str(error))
 
     def _apply(self, agent: Agent) -> Applied:

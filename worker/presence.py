@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import asyncio
 import socket
+import zlib
 
 import structlog
 from redis.exceptions import RedisError
 
 from shared import redis_keys as keys
+from shared.agent_reports import encode_reports
 from shared.registry import AgentRecord, RegistryStore, WorkerRecord, describe
 from shared.settings import Settings
 from shared.subscriber import Subscriber
+from worker.agent_reports import AgentReports
 from worker.caching import Versions
 from worker.fallback.parts import FallbackParts
 from worker.leases import LeaseWorker
@@ -41,6 +44,7 @@ class Presence:
         fallbacks: FallbackParts | None,
         metrics: WorkerMetrics,
         listener: MetricsListener | None,
+        reports: AgentReports,
     ) -> None:
         self._id = worker_id
         self._agents = agents
@@ -55,6 +59,9 @@ class Presence:
         self._fallbacks = fallbacks
         self._metrics = metrics
         self._listener = listener
+        self._reports = reports
+        self._told = b""
+        """The reports that Redis has."""
         self._held: tuple[str, ...] = ()
         self._doorbells: frozenset[str] = frozenset()
         self._stand_ins: tuple[str, ...] = ()
@@ -81,7 +88,10 @@ class Presence:
 
     async def _announce(self) -> None:
         described: list[AgentRecord] = [describe(agent) for agent in self._policies.described()]
-        await self._registry.announce(await self._record(), described)
+        reports = encode_reports(await self._reports.all())
+        record = await self._record(reports)
+        has_them = await self._registry.announce(record, described, b"" if reports == self._told else reports)
+        self._told = reports if has_them else b""
 
     async def _stand_in(self) -> None:
         """Take the runs of agents that have no worker, as far as fallbacks can answer for them."""
@@ -103,7 +113,7 @@ class Presence:
         self._doorbells = doorbells
         self._leases.serve(places)
 
-    async def _record(self) -> WorkerRecord:
+    async def _record(self, reports: bytes) -> WorkerRecord:
         is_taking = self._leases.allow_pick_jobs
         return WorkerRecord(
             id=self._id,
@@ -118,4 +128,5 @@ class Presence:
             versions=await self._versions.all() if self._settings.cache != "off" else {},
             loop_p99_ms=self._metrics.loop_delay.p99_ms,
             metrics=self._listener.address if self._listener is not None else "",
+            reports=f"{zlib.crc32(reports):08x}",
         )

@@ -8,7 +8,7 @@ import msgspec
 
 from shared.agents import Agent
 from shared.run_events import ErrorKind, RunCompleted, RunError, RunFailed, TerminalEvent
-from shared.runs import RunRequest
+from shared.runs import LaunchOptions, RunRequest
 from shared.settings import Settings
 from worker.claude.process import CliNotStartedError
 from worker.pool import Pool
@@ -24,7 +24,8 @@ from worker.turn import Reporter, Stop, Turn
 class Turns:
     """Runs turns on this host, each in the process that suits its conversation best.
 
-    `note` is told the agent of each turn, and how its process was found.
+    `note` is told the agent of each turn, and how its process was found; `heard` what the CLI said it had,
+    where no request, project or revision has a part in that.
     """
 
     def __init__(
@@ -36,8 +37,10 @@ class Turns:
         sessions: Sessions,
         checkouts: Checkouts,
         note: Callable[[str, HowFound], None] | None = None,
+        heard: Callable[[str, bytes], None] | None = None,
     ) -> None:
         self._note = note or (lambda _, __: None)
+        self._heard = heard or (lambda _, __: None)
         self._settings = settings
         self._agents = agents
         self._processes = processes
@@ -116,6 +119,8 @@ class Turns:
             event = await turn.run()
             if found.was_kept and turn.found_it_dead:
                 return None
+            if process.init and _is_plain(request):
+                self._heard(request.agent, process.init)
             may_be_kept = turn.may_be_kept(event)
             if may_be_kept:
                 await process.mirrors(turn.last_message)
@@ -129,6 +134,11 @@ class Turns:
         finally:
             if not is_kept:
                 await self._pool.discard(process, is_clean=turn.is_clean, sweep=turn.needs_sweep)
+
+
+def _is_plain(request: RunRequest) -> bool:
+    """Whether the CLI has what its agent gives it, and nothing of the client's: that is another's secret."""
+    return not (request.tools or request.project or request.revision or request.options != LaunchOptions())
 
 
 def _by(found: Found, event: TerminalEvent) -> TerminalEvent:

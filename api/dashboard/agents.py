@@ -1,4 +1,4 @@
-"""The agents that a key may use: what they say of themselves, and whether a worker serves them."""
+"""The agents that a key may use: what they have, how they are, and what has gone wrong with them."""
 
 from __future__ import annotations
 
@@ -7,17 +7,16 @@ from typing import Any
 from litestar import Request, Response, get
 
 from api.access import READ
+from api.agent_objects import Agents
 from api.dashboard.page import page
+from api.principal import Principal
 from shared.registry import CachedRegistry
 
 
 @get("/agents", opt=READ)
-async def agents(request: Request[Any, Any, Any], registry: CachedRegistry) -> Response[str]:
+async def agents_page(
+    request: Request[Any, Any, Any], principal: Principal, registry: CachedRegistry, agents: Agents
+) -> Response[str]:
     """Show the agents, those served first."""
-    known = await registry.look(fresh=True)
-    rows = [
-        (record, [worker for worker in known.workers if record.name in worker.agents])
-        for record in sorted(known.agents.values(), key=lambda each: each.name)
-    ]
-    rows.sort(key=lambda row: not row[1])
+    rows = await agents.seen_by(principal, await registry.look(fresh=True))
     return page(request, "agents.html", title="Agents", agents=rows)

@@ -14,6 +14,7 @@ from litestar.response import Redirect
 
 from api.access import principal_in
 from api.browser_sessions import COOKIE, LIFE_S, new_cookie, token_of
+from api.dashboard.files import address_of
 from api.errors import ApiError
 from api.principal import Principal
 
@@ -150,4 +151,5 @@ _templates = Environment(
     trim_blocks=True,
     lstrip_blocks=True,
 )
+_templates.globals["file"] = address_of
 _templates.filters.update(when=_when, shown=_shown, usd=_usd, bytes=_bytes, secs=_secs)

@@ -1,8 +1,7 @@
-"""The routes below `/dashboard`: pages, what they post to, and their files."""
+"""The routes below `/dashboard`: pages, and what they post to."""
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any, Final
 
 import structlog
@@ -10,12 +9,10 @@ from litestar import Request, Response, Router
 from litestar.connection import ASGIConnection
 from litestar.handlers import HTTPRouteHandler
 from litestar.handlers.base import BaseRouteHandler
-from litestar.static_files import create_static_files_router
 from redis.exceptions import RedisError
 
-from api.access import OPEN
 from api.csrf import require_own_page
-from api.dashboard.agents import agents
+from api.dashboard.agents import agents_page
 from api.dashboard.batches import batch_page, batches_page, cancel_batch_page
 from api.dashboard.dead import change_dead, dead_page, discard_dead, retry_dead
 from api.dashboard.keys import keys_page, make_key, revoke_key_page, rotate_key_page
@@ -55,7 +52,7 @@ PAGES: Final[list[HTTPRouteHandler]] = [
     cancel_run_page,
     workers,
     drain_worker,
-    agents,
+    agents_page,
     sessions,
     session,
     delete_session_page,
@@ -78,11 +75,4 @@ dashboard = Router(
     guards=[_own_page],
     exception_handlers={ApiError: error_page, RedisError: _redis_away},
     include_in_schema=False,
-)
-
-dashboard_files = create_static_files_router(
-    path="/dashboard/static",
-    directories=[Path(__file__).parent / "static"],
-    include_in_schema=False,
-    opt=OPEN,
 )

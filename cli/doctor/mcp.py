@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, Any
 
 import psutil
 
-from cli.doctor.agents import servers_of
 from cli.doctor.finding import Finding, failed, ok
+from shared.agent_faults import servers_of
 from worker.claude.home import Home
 from worker.claude.launch import Launcher
 

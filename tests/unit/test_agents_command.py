@@ -10,6 +10,7 @@ import pytest
 
 from cli.main import main
 from shared.agent_policy import apply_policy
+from shared.agent_reports import AgentReport, Inventory, McpServer, Reports
 from shared.agents import parse_agents
 from shared.registry import Registry, WorkerRecord, describe
 from shared.settings import Settings
@@ -112,9 +113,36 @@ def test_a_list_tells_each_agents_model_and_description(
     }
 
 
-async def _announced(settings: Settings) -> Registry:
+async def _announced(settings: Settings) -> tuple[Registry, Reports]:
     """What a worker with these settings would have announced."""
     agents = [apply_policy(agent, settings).agent for agent in parse_agents(settings.agents)]
     records = {agent.name: describe(agent) for agent in agents}
     worker = WorkerRecord(id="w", host="h", agents=tuple(records), slots=1, busy=0, cli_version="1")
-    return Registry((worker,), records)
+    faulty = {"broken": AgentReport("broken", faults=("It is broken.",))}
+    desk = {"desk": AgentReport("desk", inventory=Inventory(("Read",), (McpServer("shop", "failed"),)))}
+    return Registry((worker,), records), {"w": {**faulty, **desk}}
+
+
+def test_a_list_tells_what_each_agent_has_and_what_is_wrong_with_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for name in ("desk", "broken"):
+        assert main(["agents", "new", name]) == 0
+    (tmp_path / "broken" / ".mcp.json").write_text("{")
+    monkeypatch.setenv("BACKLINE_AGENTS", "desk,broken")
+    capsys.readouterr()
+    assert main(["agents", "list", "--json"]) == 0
+    rows = {row["agent"]: row for row in msgspec.json.decode(capsys.readouterr().out)}
+    assert rows["desk"]["faults"] == []
+    assert "passed over" in rows["broken"]["faults"][0]
+    monkeypatch.setattr("cli.agents._registry", _announced)
+    assert main(["agents", "list", "--json"]) == 0
+    rows = {row["agent"]: row for row in msgspec.json.decode(capsys.readouterr().out)}
+    assert (rows["desk"]["tools"], rows["broken"]["tools"]) == (["Read"], None)
+    assert rows["desk"]["mcp_servers"] == [{"name": "shop", "status": "failed"}]
+    assert rows["broken"]["faults"] == ["It is broken."]
+    assert main(["agents", "list"]) == 0
+    heads, broken, desk = sorted(capsys.readouterr().out.splitlines(), key=lambda line: line[:6])[-3:]
+    assert "?" in broken
+    assert "?" not in desk
+    assert "faults" in heads

@@ -8,6 +8,7 @@ from typing import Any
 import msgspec
 import pytest
 
+from shared.agent_reports import AgentPolicy, AgentReport, Inventory, decode_reports
 from shared.content import TextPart, Turn
 from shared.registry import Registry, WorkerRecord
 from shared.run_events import (
@@ -34,6 +35,7 @@ REQUEST = RunRequest(
     prefix="p",
 )
 WORKER = WorkerRecord(id="w", host="h", agents=("agent",), slots=4, busy=1, cli_version="2.1")
+REPORT = AgentReport("agent", AgentPolicy(permission_mode="dontAsk"), ("Bad.",), Inventory(("Read",)))
 WRITTEN = {
     "request": "de0009a56167656e74a56167656e74a6"
     "70726f6d70749182a474797065a474657874a474657874a648656c6c6f2ea768"
@@ -53,6 +55,10 @@ WRITTEN = {
 
 def read_worker(data: bytes) -> WorkerRecord:
     return msgspec.msgpack.decode(data, type=WorkerRecord)
+
+
+def read_report(data: bytes) -> AgentReport:
+    return decode_reports(b"\x91" + data)["agent"]
 
 
 READ: list[tuple[str, Callable[[bytes], Any], Any]] = [
@@ -78,6 +84,7 @@ def test_what_an_older_version_wrote_means_the_same(
         (encode_event(READ[1][2]), decode_event, READ[1][2]),
         (encode_event(READ[2][2]), decode_event, READ[2][2]),
         (msgspec.msgpack.encode(WORKER), read_worker, WORKER),
+        (msgspec.msgpack.encode(REPORT), read_report, REPORT),
     ],
 )
 def test_what_a_newer_version_added_is_passed_over(

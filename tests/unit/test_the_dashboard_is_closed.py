@@ -150,6 +150,37 @@ async def test_pages_are_not_kept_and_run_no_foreign_script(redis: ArqRedis, val
             assert "//" not in re.sub(r"<!.*?>", "", page.text).replace("http://www.w3.org", "")
 
 
+async def test_files_of_pages_are_kept_by_browsers_until_they_change(redis: ArqRedis, valkey: Valkey) -> None:
+    await announce(redis)
+    async with serving(valkey.url) as api:
+        page = (await api.get("/dashboard")).text
+        places = set(re.findall(r'(?:src|href)="(/dashboard/static/[^"]+)"', page))
+        assert {Path(place).name for place in places} >= {
+            "dashboard.css",
+            "live.js",
+            "overview.js",
+            "icon.svg",
+        }
+        for place in places:
+            file = await api.get(place)
+            assert file.status_code == 200, place
+            assert file.headers["cache-control"] == "public, max-age=31536000, immutable"
+            assert file.headers["content-type"].split(";")[0] in {
+                "text/css",
+                "text/javascript",
+                "image/svg+xml",
+            }
+            assert "set-cookie" not in file.headers
+            version, name = place.split("/")[3], place.split("/", 4)[4]
+            local = ROOT / "api/dashboard/static" / name
+            assert file.content == local.read_bytes()
+            # An API of another version asks for its own: what is here is not to stand for that.
+            other = await api.get(place.replace(version, "0" * 16))
+            assert (other.status_code, other.headers["cache-control"]) == (200, "no-store")
+        for wrong in ("nothing.js", "../agents.py", "..%2fagents.py", "vendor", "vendor/VENDORED", ""):
+            assert (await api.get(f"/dashboard/static/{version}/{wrong}")).status_code == 404, wrong
+
+
 async def test_a_session_is_kept_by_its_hash_and_ends_with_its_key(redis: ArqRedis, valkey: Valkey) -> None:
     async with asked(redis, valkey, "read", "admin") as (api, secret):
         answer = await log_in(api, secret)

@@ -93,6 +93,20 @@ class AssistantLine(msgspec.Struct, frozen=True):
     uuid: str = ""
 
 
+class ServerState(msgspec.Struct, frozen=True):
+    """One of `mcp_servers` of `system/init`."""
+
+    name: str = ""
+    status: str = ""
+
+
+class Init(msgspec.Struct, frozen=True):
+    """`system/init`, which begins every turn: what the CLI now has."""
+
+    tools: list[str] = []
+    mcp_servers: list[ServerState] = []
+
+
 class ApiRetry(msgspec.Struct, frozen=True):
     """`system/api_retry`: a model call failed and will be repeated."""
 
@@ -157,6 +171,7 @@ class ControlRequest(msgspec.Struct, frozen=True):
 decode_line: msgspec.json.Decoder[Line] = msgspec.json.Decoder(Line)
 decode_user: msgspec.json.Decoder[UserLine] = msgspec.json.Decoder(UserLine)
 decode_assistant: msgspec.json.Decoder[AssistantLine] = msgspec.json.Decoder(AssistantLine)
+decode_init: msgspec.json.Decoder[Init] = msgspec.json.Decoder(Init)
 decode_retry: msgspec.json.Decoder[ApiRetry] = msgspec.json.Decoder(ApiRetry)
 decode_result: msgspec.json.Decoder[Result] = msgspec.json.Decoder(Result)
 decode_control: msgspec.json.Decoder[ControlLine] = msgspec.json.Decoder(ControlLine)

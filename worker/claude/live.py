@@ -25,7 +25,8 @@ from worker.claude.turn_settings import NONE, turn_settings
 
 _MIRROR_PREFIX = b'{"type":"transcript_mirror"'
 _CONTROL_PREFIX = b'{"type":"control_request"'
-_OURS = (_MIRROR_PREFIX, _CONTROL_PREFIX)
+_INIT_PREFIX = b'{"type":"system","subtype":"init"'
+_OURS = (_MIRROR_PREFIX, _CONTROL_PREFIX, _INIT_PREFIX)
 _CONTROL_S = 5.0
 _MIRROR_S = 2.0
 _DEFERRED = "hook_deferred_tool"
@@ -69,6 +70,8 @@ class LiveProcess:
         self.on_entries: Callable[[list[Entry]], None] = _nobody_keeps
         self.on_end: Callable[[], None] | None = None
         """Called when the process has ended."""
+        self.init = b""
+        """The line (`system/init`) with which the CLI last began a turn; empty before the first."""
         self.tools = ClientTools()
         self._process: ClaudeProcess
         self._entries: list[Entry] = []
@@ -213,9 +216,11 @@ class LiveProcess:
             self._seed_done.set()
 
     def _keep(self, line: bytes) -> None:
-        """Deal with what is not the turn's: entries of the transcript, and the CLI's own requests."""
+        """Deal with what is not the turn's: what the CLI has, transcript entries, the CLI's own requests."""
         try:
-            if line.startswith(_MIRROR_PREFIX):
+            if line.startswith(_INIT_PREFIX):
+                self.init = line
+            elif line.startswith(_MIRROR_PREFIX):
                 self._mirror(_decode_mirror.decode(line))
             else:
                 self._answer(decode_request.decode(line))

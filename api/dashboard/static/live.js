@@ -23,6 +23,9 @@ async function refresh() {
   const old = document.querySelectorAll("[data-live]");
   fresh.querySelectorAll("[data-live]").forEach((each, i) => {
     localTimes(each);
+    for (const part of each.querySelectorAll("details[id]")) {
+      part.open = document.getElementById(part.id)?.open ?? part.open; // as whoever reads has left it
+    }
     if (old[i]) window.Idiomorph.morph(old[i], each.innerHTML, { morphStyle: "innerHTML", ignoreActiveValue: true });
   });
 }
@@ -56,9 +59,10 @@ function keepFresh() {
   let known = null; // something may have changed between the page and its first look
   follow("/dashboard/feed", (look) => {
     document.dispatchEvent(new CustomEvent("backline:look", { detail: look }));
-    const topic = live && look.topics?.[live.dataset.live];
+    const names = live?.dataset.live.split(" ") ?? [];
+    const topic = look.topics && names.map((name) => look.topics[name]).join(" ");
     if (live && topic && topic !== known) refresh();
-    known = topic ?? known;
+    known = topic || known;
   });
 }
 
