@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import json
 import re
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 
 from scripted_model.language import CLOSING, OPENING, Call, Script, Text
+from scripted_model.minimal import minimal
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -48,6 +49,7 @@ class ModelRequest(msgspec.Struct, frozen=True):
     model: str
     messages: list[Message]
     stream: bool = False
+    output_config: dict[str, Any] = {}
 
 
 class BadDirectiveError(ValueError):
@@ -75,7 +77,11 @@ def find_script(text: str) -> Script | None:
 
 
 def canned_call(request: ModelRequest) -> Call:
-    """Say who is speaking, and repeat the user's last line."""
+    """Say who is speaking, and repeat the user's last line; or the least that an answer's form allows."""
+    form = request.output_config.get("format")
+    if isinstance(form, dict) and form.get("type") == "json_schema":
+        value = minimal(form.get("schema"))
+        return Call(steps=[Text(text=json.dumps(value, ensure_ascii=False), pace_ms=CANNED_PACE_MS)])
     reply = (
         "This is a canned reply from the demo's scripted model; "
         "with real credentials an agent would answer here."

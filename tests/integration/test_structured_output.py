@@ -33,6 +33,15 @@ async def test_the_sdk_parses_an_answer(stack: Stack) -> None:
     assert answer.choices[0].message.parsed == Person(name="Ada", age=36)
 
 
+async def test_who_tries_it_without_a_script_gets_an_object_too(stack: Stack) -> None:
+    """As in the demo, whose model answers everybody."""
+    async with stack.sdk() as client:
+        answer = await client.chat.completions.parse(
+            model="agent", messages=[user("Who is it?")], response_format=Person
+        )
+    assert answer.choices[0].message.parsed == Person(name="canned", age=0)
+
+
 async def test_the_model_is_held_to_the_schema(stack: Stack) -> None:
     async with stack.sdk() as client:
         await ask(client, "held-to-schema", say(PERSON), response_format=FORMAT)

@@ -7,6 +7,7 @@ import pytest
 
 from scripted_model import RequestLog, Script, Text, call, fail, say, script, stall, text, tokens, use_tool
 from scripted_model.directive import ModelRequest, choose_call, find_script
+from shared.json_schema import mismatch
 
 if TYPE_CHECKING:
     from scripted_model import Call
@@ -79,6 +80,45 @@ def test_the_canned_reply_repeats_the_last_line_the_user_wrote() -> None:
     assert reply.startswith("You said: How are you?\n\nThis is a canned reply")
     assert len(spoken(chosen(("user", "x" * 5000)))) < 400
     assert spoken(chosen(("user", [reminder]))).startswith("This is a canned reply")
+
+
+def asked_in_form(schema: Any, words: str = "Who?") -> str:
+    form = {"type": "json_schema", "schema": schema}
+    messages = [{"role": "user", "content": words}]
+    raw = {"model": "m", "messages": messages, "output_config": {"format": form}}
+    return spoken(choose_call(msgspec.convert(raw, ModelRequest)))
+
+
+def an_object(**properties: Any) -> dict[str, Any]:
+    return {"type": "object", "properties": properties, "required": list(properties)}
+
+
+TREE = {"anyOf": [{"$ref": "#/$defs/Tree"}, {"type": "null"}]}
+
+
+@pytest.mark.parametrize(
+    "schema",
+    [
+        an_object(a={"type": "string"}, b={"type": "number"}),
+        an_object(a={"enum": [3, 4]}, b={"const": None}),
+        an_object(a={"anyOf": [{"type": "null"}, {"type": "string"}]}),
+        {"type": "array", "items": {"type": "boolean"}, "minItems": 1},
+        {"type": ["integer", "null"]},
+        {"type": "string", "format": "date-time"},
+        {"allOf": [{"type": "object", "required": ["a"]}, {"properties": {"a": {"type": "string"}}}]},
+        {"$defs": {"Tree": an_object(left=TREE, right=TREE)}, "$ref": "#/$defs/Tree"},
+    ],
+)
+def test_where_an_answer_has_a_form_the_canned_reply_has_it(schema: dict[str, Any]) -> None:
+    assert mismatch(msgspec.json.decode(asked_in_form(schema)), schema) == ""
+    assert asked_in_form(schema, f"Who? {say('No JSON.')}") == "No JSON."
+
+
+@pytest.mark.parametrize(
+    "schema", [True, {}, {"$ref": "#"}, {"$ref": "#/not/there"}, {"anyOf": [{"$ref": "#"}] * 2}, {"type": []}]
+)
+def test_a_form_that_is_none_is_answered_all_the_same(schema: Any) -> None:
+    assert msgspec.json.decode(asked_in_form(schema)) in (None, "canned")
 
 
 def test_the_log_is_bounded_in_number_and_bytes() -> None:
