@@ -11,6 +11,7 @@ import structlog
 from redis.asyncio import Redis
 from redis.exceptions import RedisError
 
+from shared.outage import Outage
 from shared.redis_wire import RedisWire
 
 _PING_S = 5.0
@@ -56,13 +57,15 @@ class Subscriber:
     async def run(self) -> None:
         """Stay connected until cancelled."""
         delay_s = _RECONNECT_S
+        away = Outage("subscriber_not_connected")
         while True:
             try:
                 wire = await RedisWire.open(self._redis, self._on_reply)
+                away.is_over()
                 delay_s = _RECONNECT_S
                 await self._stay(wire)
             except (RedisError, OSError) as error:
-                _log.warning("subscriber_not_connected", error=str(error))
+                away.goes_on(error)
             await asyncio.sleep(delay_s)
             delay_s = min(2 * delay_s, _LONGEST_RECONNECT_S)
 
