@@ -81,6 +81,13 @@ class Background:
         except psutil.Error:
             return None
 
+    def environ(self) -> dict[str, str]:
+        """The environment in which the one that runs was started; empty when none does, or it is not told."""
+        try:
+            return found.environ() if (found := self.process()) is not None else {}
+        except psutil.Error:
+            return {}
+
     def start(self, variables: Mapping[str, str]) -> str:
         """Start it and give its URL once it answers; raises `CommandError` when it runs or does not start."""
         with self._alone():

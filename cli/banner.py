@@ -59,9 +59,13 @@ def print_banner(
     *,
     demo: bool,
     needs_key: bool = False,
+    is_detached: bool = False,
     console: Console | None = None,
 ) -> None:
-    """Print where everything is, and two examples: at the margin and unboxed, so that they can be pasted."""
+    """Print where everything is, and two examples: at the margin and unboxed, so that they can be pasted.
+
+    What `is_detached` goes into a log, at which nobody sits.
+    """
     out = console or Console(highlight=False)
 
     def say(text: str | Text = "", style: str = "") -> None:
@@ -86,4 +90,5 @@ def print_banner(
         say(curl_example(url, models[0], needs_key=needs_key))
         say("\nor Python (pip install openai):\n", "dim")
         say(python_example(url, models[0], needs_key=needs_key))
-    say("\nCtrl-C stops everything.\n", "dim")
+    if not is_detached:
+        say("\nCtrl-C stops everything.\n", "dim")

@@ -190,6 +190,8 @@ def doctor(
 ) -> None:
     """Check all that requests depend on, say how to mend what fails; the exit code is 1 if something does.
 
+    Where `backline up --detach` was started in this directory and runs, it is looked at as it was started.
+
     Parameters
     ----------
     agent
@@ -205,20 +207,10 @@ def doctor(
     json
         Print JSON.
     """
-    from cli.doctor.command import (  # noqa: PLC0415 - imported here so that --help is quick
-        check_settings,
-        examine,
-        report,
-    )
+    from cli.doctor.command import examine, report  # noqa: PLC0415 - imported here so that --help is quick
 
-    try:
-        loaded = _load(agents=agent, redis_url=redis_url, data_dir=data)
-    except SettingsError:
-        found = check_settings(os.environ, Path.cwd())
-        if all(finding.state != "failed" for finding in found):
-            raise  # a flag's fault
-    else:
-        found = examine(loaded, is_online=online, starts_servers=mcp)
+    flags = {"agents": agent, "redis_url": redis_url, "data_dir": data}
+    found = examine(flags, is_online=online, starts_servers=mcp)
     if not report(found, is_json=json):
         raise CommandError("Something has to be mended; the lines marked ✗ say how.")
 

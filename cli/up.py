@@ -116,7 +116,7 @@ async def _serve(
 ) -> None:
     async with crew() as mates:
         try:
-            url = await _start(mates, settings, environ, demo=demo)
+            url = await _start(mates, settings, environ, demo=demo, is_detached=background is not None)
             if background is not None:
                 note_ready(background, url)
             while True:
@@ -124,10 +124,13 @@ async def _serve(
                 if background is not None:
                     bound_log(background)
         except Stopped:
-            log.info("stopping", hint="Ctrl-C again ends everything at once")
+            hint = {} if background is not None else {"hint": "Ctrl-C again ends everything at once"}
+            log.info("stopping", **hint)
 
 
-async def _start(mates: Crew, settings: Settings, environ: Mapping[str, str], *, demo: bool) -> str:
+async def _start(
+    mates: Crew, settings: Settings, environ: Mapping[str, str], *, demo: bool, is_detached: bool
+) -> str:
     """Start everything and say so; gives the API's address."""
     settings, hold = await _start_redis(mates, settings)
     worker_environ = dict(environ)
@@ -147,7 +150,8 @@ async def _start(mates: Crew, settings: Settings, environ: Mapping[str, str], *,
     url = base_url(settings.host, settings.port)
     await _until_ready(mates, url)
     served = [agent.name for agent in parse_agents(settings.agents)]
-    print_banner(url, served, demo=demo, needs_key=await probe.needs_key(url))
+    needs_key = await probe.needs_key(url)
+    print_banner(url, served, demo=demo, needs_key=needs_key, is_detached=is_detached)
     return url
 
 

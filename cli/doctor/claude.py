@@ -26,7 +26,7 @@ _OLDEST = (2, 1)
 """What the worker says to the CLI, and reads from it, was measured with 2.1."""
 _CALL_S = 90.0
 _QUESTION = "Reply with the word OK."
-_LOG_IN = "export ANTHROPIC_API_KEY=…   (or log in once with `claude`)"
+LOG_IN = "export ANTHROPIC_API_KEY=…   (or log in once with `claude`)"
 
 
 def check_cli(settings: Settings) -> Finding:
@@ -51,7 +51,7 @@ def check_credentials(settings: Settings, environ: Mapping[str, str], agents: Se
     """Whether there are credentials at all; nothing is asked of a model."""
     found = find_credentials(environ, [agent.directory for agent in agents])
     if found is None:
-        return failed("credentials", "No key, login or cloud provider was found.", _LOG_IN)
+        return failed("credentials", "No key, login or cloud provider was found.", LOG_IN)
     proxy = "" if settings.credential_proxy != "off" else "; agents see them, for credential_proxy is off"
     return ok("credentials", f"{found} (not tried: --online does){proxy}")
 
@@ -60,7 +60,7 @@ def check_model(settings: Settings, environ: Mapping[str, str], agents: Sequence
     """Whether the CLI gets an answer from a model, by one small call as agents would make it."""
     found = find_credentials(environ, [agent.directory for agent in agents])
     if found is None:
-        return failed("credentials", "No key, login or cloud provider was found.", _LOG_IN)
+        return failed("credentials", "No key, login or cloud provider was found.", LOG_IN)
     try:
         cli = find_cli(settings)
         with tempfile.TemporaryDirectory(prefix="backline-doctor-", ignore_cleanup_errors=True) as private:
@@ -125,8 +125,8 @@ def _judged(answer: str, found: str) -> Finding:
             said = " ".join(str(result.get("result") or result.get("subtype") or "").split())[:200]
             if not result.get("is_error"):
                 return ok("model call", f"{found}: the model answered")
-            return failed("model call", f"{found}: {said}", _LOG_IN)
-    return failed("model call", f"The CLI said no result: {answer.strip()[-200:]!r}", _LOG_IN)
+            return failed("model call", f"{found}: {said}", LOG_IN)
+    return failed("model call", f"The CLI said no result: {answer.strip()[-200:]!r}", LOG_IN)
 
 
 def _objects(text: str) -> Iterator[dict[str, object]]:

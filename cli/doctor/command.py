@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import os
 import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -15,8 +14,9 @@ from cli.doctor.agents import check_agent, find_agents
 from cli.doctor.finding import Finding, failed, ok, warning
 from cli.doctor.mcp import check_servers
 from cli.doctor.redis_server import check_redis, find_redis
+from cli.doctor.running import compare_credentials, find_running
 from cli.tables import print_json
-from shared.settings_sources import find_problems, find_strays
+from shared.settings_sources import SettingsError, find_problems, find_strays, load_settings
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -29,9 +29,26 @@ if TYPE_CHECKING:
 _MARKS = {"ok": ("✓", "green"), "warning": ("!", "yellow"), "failed": ("✗", "red")}
 
 
-def examine(loaded: Loaded, *, is_online: bool, starts_servers: bool) -> list[Finding]:
-    """Look at everything; nothing is started but what was asked for, and that ends here."""
-    return asyncio.run(_examine(loaded, is_online=is_online, starts_servers=starts_servers))
+def examine(flags: Mapping[str, object], *, is_online: bool, starts_servers: bool) -> list[Finding]:
+    """Look at everything; nothing is started but what was asked for, and that ends here.
+
+    What runs in the background of this directory is looked at as it was started. Raises `SettingsError` when
+    a flag is at fault.
+    """
+    cwd = Path.cwd()
+    environ, running = find_running(cwd)
+    settings = check_settings(environ, cwd)
+    try:
+        loaded = load_settings(flags, environ, cwd)
+    except SettingsError:
+        if all(finding.state != "failed" for finding in settings):
+            raise
+        return [*running, *settings]
+    if running:
+        agents, _ = find_agents(loaded.settings.agents)
+        running += compare_credentials(loaded.environ, [agent.directory for agent in agents], cwd)
+    looked_at = asyncio.run(_examine(loaded, is_online=is_online, starts_servers=starts_servers))
+    return [*running, *settings, *looked_at]
 
 
 def check_settings(environ: Mapping[str, str], cwd: Path) -> list[Finding]:
@@ -74,7 +91,7 @@ async def _examine(loaded: Loaded, *, is_online: bool, starts_servers: bool) -> 
     settings, environ = loaded.settings, loaded.environ
     agents, _ = find_agents(settings.agents)
     ask = claude.check_model if is_online else claude.check_credentials
-    found = [*check_settings(os.environ, Path.cwd()), await asyncio.to_thread(claude.check_cli, settings)]
+    found = [await asyncio.to_thread(claude.check_cli, settings)]
     found.append(await asyncio.to_thread(ask, settings, environ, agents))
     url, server = await find_redis(settings)
     found += [server, *(await check_redis(url) if url is not None else [])]

@@ -165,6 +165,12 @@ def test_a_backline_in_the_background_is_started_watched_and_stopped(tmp_path: P
         assert known["url"] in started.stdout
         tree = psutil.Process(known["pid"]).children(recursive=True)
         assert "worker_ready" in shell("logs").stdout
+        told = json.loads(Shell(tmp_path, BACKLINE_WARM="0")("doctor", "--json").stdout)["findings"]
+        states = [(each["name"], each["state"]) for each in told]
+        assert states[:2] == [("running", "ok"), ("running", "warning")]
+        assert "this shell has no credentials" in told[1]["said"]
+        assert ("credentials", "ok") in states, "of what runs, not of the shell"
+        assert ("agent desk", "warning") in states, "the flags it was started with hold"
         again = shell("up", "--agent", "desk", "--detach")
         assert again.returncode == 1
         assert "It runs already" in again.stderr
@@ -179,6 +185,10 @@ def test_a_backline_in_the_background_is_started_watched_and_stopped(tmp_path: P
     assert stopped.returncode == 0, stopped.stderr
     assert survivors(tree, within_s=1) == []
     assert shell("status").returncode == 1
+    log = shell("logs").stdout
+    assert "Backline is ready" in log
+    assert "stopping" in log
+    assert "Ctrl-C" not in log, "nobody sits at it"
 
 
 def test_one_that_does_not_start_says_why(tmp_path: Path) -> None:
