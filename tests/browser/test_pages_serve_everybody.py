@@ -118,6 +118,21 @@ async def test_the_overview_is_live(visit: Visit, admin: httpx.AsyncClient) -> N
     await expect(page.locator(".uplot")).to_have_count(4)
 
 
+async def test_what_is_opened_stays_open_while_the_page_is_live(
+    visit: Visit, admin: httpx.AsyncClient
+) -> None:
+    await ask(admin, say("So that its tools are known."))
+    page = await visit.open("/agents")
+    tools = page.locator("#tools-agent")
+    await tools.locator("summary").click()
+    await expect(tools.get_by_text("Bash", exact=True)).to_be_visible()
+    await ask(admin, script(fail(400)))
+    errors = page.locator("#agent-agent .plain li")
+    run = (await admin.get("/v1/runs", params={"state": "failed", "limit": 1})).json()["data"][0]["id"]
+    await expect(errors.first.get_by_role("link")).to_have_attribute("href", f"/dashboard/runs/{run}")
+    await expect(tools).to_have_attribute("open", "")
+
+
 async def test_a_table_is_live(visit: Visit, admin: httpx.AsyncClient) -> None:
     page = await visit.open("/runs")
     run = (await ask(admin, say("Look.")))["backline"]["run_id"]

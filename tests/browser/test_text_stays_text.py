@@ -2,16 +2,26 @@
 
 from __future__ import annotations
 
+from collections.abc import AsyncIterator
 from typing import Any
 from urllib.parse import quote
 
 import httpx
 import pytest
+import pytest_asyncio
 from playwright.async_api import expect
+from redis.asyncio import Redis
 
 from scripted_model import call, say, script, text, think, use_tool
+from shared import redis_keys
+from shared.agent_reports import AgentPolicy, AgentReport, Inventory, McpServer, encode_reports
+from shared.registry import AgentRecord, RegistryStore, WorkerRecord
+from shared.run_events import ErrorKind, RunError, RunFailed
+from shared.run_store import RunStore
+from shared.runs import RunRequest
 from tests.browser.conftest import Visit
 from tests.browser.lines import a_batch
+from tests.support.stack import Stack
 
 pytestmark = pytest.mark.asyncio(loop_scope="session")
 
@@ -85,6 +95,44 @@ async def test_no_field_of_users_does_anything(visit: Visit, admin: httpx.AsyncC
     page = await visit.open("/keys")
     await expect(page.locator(f"#{key} b")).to_have_text(" ".join(ALL[:199].split()))
     await admin.delete(f"/v1/admin/keys/{key}")
+
+
+@pytest_asyncio.fixture(loop_scope="session")
+async def hostile(board: Stack) -> AsyncIterator[None]:
+    """A worker whose agent has hostile names everywhere, and a run of it that failed with hostile words."""
+    long = tuple(each[:120] for each in CORPUS)
+    policy = AgentPolicy(allow=long, deny=long, client_may=long, agent_hosts=long, agent_network=ALL[:80])
+    seen = Inventory(long, tuple(McpServer(each, each) for each in long))
+    told = encode_reports([AgentReport("hostile", policy, long, seen)])
+    words = ALL[:80]
+    record = AgentRecord("hostile", ALL[:200], 1, long, long, mcp_servers=long, model=words)
+    worker = WorkerRecord(id="w<b>'\"", host=words, agents=("hostile",), slots=1, busy=0, cli_version=words)
+    run_id = f"run_{0:012x}{7:032x}"
+    async with Redis.from_url(board.redis_url) as redis:
+        store, runs = RegistryStore(redis), RunStore(redis, retention_s=60)
+        await store.announce(worker, [record], told)
+        request = RunRequest(agent="hostile", prompt=(), tenant="ours")
+        await runs.submit(run_id, request, queue_limit=9, ttl_s=60)
+        error = RunError(ErrorKind.CLI_DIED, ALL)
+        await runs.stop(run_id, "hostile", RunFailed(error=error), "stopped")
+        yield
+        await store.withdraw(worker.id)
+        await redis.hdel(redis_keys.AGENTS, "hostile")
+
+
+async def test_nothing_that_agents_are_called_does_anything(visit: Visit, hostile: None) -> None:
+    page = await visit.open("/agents")
+    card = page.locator("#agent-hostile")
+    for part in await card.locator("details:not([open]) > summary").all():
+        await part.click()
+    for words in (CORPUS[0], CORPUS[1]):
+        assert await card.get_by_text(words[:120]).count() >= 6
+    await expect(card.get_by_role("link", name="cli died")).to_be_visible()
+    await nothing_happened(visit)
+    await visit.open("/workers")
+    await nothing_happened(visit)
+    await visit.open("/runs?agent=hostile")
+    await nothing_happened(visit)
 
 
 async def test_the_words_of_an_address_do_nothing(visit: Visit) -> None:

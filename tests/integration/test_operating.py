@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import subprocess
 from pathlib import Path
 
+import httpx
+
 from scripted_model import say, script, tokens
+from tests.support.asking import ask
 from tests.support.processes import BACKLINE
 from tests.support.stack import Stack, clean_environ
 from tests.support.terminal import at_terminal
+from tests.support.waiting import wait_for
 
 
 def environ_of(stack: Stack, home: Path) -> dict[str, str]:
@@ -54,6 +59,26 @@ def test_the_agents_that_workers_serve_are_listed(stack: Stack, tmp_path: Path) 
     assert rows["agent"]["description"] == "A tester's agent"
     assert "other" in rows
     assert rows["agent"]["slots"] >= 8
+
+
+async def test_an_agents_tools_are_listed_once_it_has_run_and_no_clients_own(
+    stack: Stack, tmp_path: Path
+) -> None:
+    function = {"type": "function", "function": {"name": "a_clients_own", "parameters": {"type": "object"}}}
+    async with stack.sdk() as client:
+        await ask(client, say("Hello."))
+        await ask(client, say("Hello."), tools=[function])
+
+    def tools() -> list[str]:
+        agents = httpx.get(f"{stack.url}/v1/admin/agents", timeout=10).json()["data"]
+        return next(each["tools"] for each in agents if each["id"] == "agent") or []
+
+    await asyncio.to_thread(wait_for, lambda: "Bash" in tools(), 20, "the tools are told")
+    done = await asyncio.to_thread(backline, stack, tmp_path, "agents", "list", "--json")
+    (row,) = (row for row in json.loads(done.stdout) if row["agent"] == "agent")
+    assert {"Bash", "Read"} <= set(row["tools"])
+    assert "a_clients_own" not in done.stdout
+    assert {policy["allow"][0] for policy in row["policies"].values()} == {"Bash"}
 
 
 def test_a_message_from_a_pipe_is_answered(stack: Stack, tmp_path: Path, marker: str) -> None:
