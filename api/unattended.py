@@ -16,6 +16,7 @@ from api.care import Guard
 from api.errors import ApiError
 from api.runs import Runs
 from shared import redis_keys as keys
+from shared.outage import Outage
 from shared.settings import Settings
 
 _SWEEP_S = 5.0
@@ -64,11 +65,13 @@ class Unattended:
 
     async def run(self) -> None:
         """Look after all of them until cancelled."""
+        away = Outage("runs_not_looked_after")
         while True:
             try:
                 await self.sweep()
+                away.is_over()
             except (RedisError, OSError) as error:
-                _log.warning("runs_not_looked_after", error=str(error))
+                away.goes_on(error)
             await asyncio.sleep(self._sweep_s)
 
     async def sweep(self) -> None:

@@ -5,14 +5,12 @@ from __future__ import annotations
 import asyncio
 import secrets
 
-import structlog
 from redis.exceptions import RedisError
 
 from shared.happenings import Happening, Happenings
+from shared.outage import Outage
 from shared.registry import CachedRegistry, Registry
 from shared.series import STEP_S, SeriesStore
-
-_log = structlog.get_logger(__name__)
 
 
 class Sampler:
@@ -28,11 +26,13 @@ class Sampler:
 
     async def run(self) -> None:
         """Sample until cancelled."""
+        away = Outage("sample_missed")
         while True:
             try:
                 await self._sample()
+                away.is_over()
             except (RedisError, OSError) as error:
-                _log.warning("sample_missed", error=str(error))
+                away.goes_on(error)
             await asyncio.sleep(STEP_S)
 
     async def _sample(self) -> None:
