@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import os
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,7 @@ from playwright.async_api import Page, expect
 from scripted_model import call, fail, say, script, text, think, use_tool
 from tests.browser.conftest import ADMIN, Visit, vendored
 from tests.browser.lines import a_batch
+from tests.support.stack import Stack
 
 pytestmark = pytest.mark.asyncio(loop_scope="session")
 
@@ -32,8 +34,10 @@ async def ask(admin: httpx.AsyncClient, prompt: object) -> dict[str, Any]:
 
 
 @pytest_asyncio.fixture(loop_scope="session", scope="session")
-async def paths(admin: httpx.AsyncClient) -> list[str]:
+async def paths(admin: httpx.AsyncClient, board: Stack) -> list[str]:
     """All pages, with something on each."""
+    broken = {"mcpServers": {"shop": {"command": "not-there-at-all"}}}
+    (board.root / "agents/other/.mcp.json").write_text(json.dumps(broken))
     steps = (call(think("Hm."), use_tool("Bash", {"command": "echo hello"})), call(text("# Done\n\n`x`")))
     done = await ask(admin, script(*steps))
     await ask(admin, script(fail(400)))
