@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator
 from typing import Any
 from urllib.parse import quote
@@ -110,12 +111,21 @@ async def hostile(board: Stack) -> AsyncIterator[None]:
     run_id = f"run_{0:012x}{7:032x}"
     async with Redis.from_url(board.redis_url) as redis:
         store, runs = RegistryStore(redis), RunStore(redis, retention_s=60)
-        await store.announce(worker, [record], told)
+
+        async def live() -> None:
+            while True:
+                await store.announce(worker, [record], told)
+                await asyncio.sleep(redis_keys.RENEW_S)
+
         request = RunRequest(agent="hostile", prompt=(), tenant="ours")
         await runs.submit(run_id, request, queue_limit=9, ttl_s=60)
         error = RunError(ErrorKind.CLI_DIED, ALL)
         await runs.stop(run_id, "hostile", RunFailed(error=error), "stopped")
+        await store.announce(worker, [record], told)
+        lives = asyncio.create_task(live())
         yield
+        lives.cancel()
+        await asyncio.gather(lives, return_exceptions=True)
         await store.withdraw(worker.id)
         await redis.hdel(redis_keys.AGENTS, "hostile")
 
@@ -123,8 +133,7 @@ async def hostile(board: Stack) -> AsyncIterator[None]:
 async def test_nothing_that_agents_are_called_does_anything(visit: Visit, hostile: None) -> None:
     page = await visit.open("/agents")
     card = page.locator("#agent-hostile")
-    for part in await card.locator("details:not([open]) > summary").all():
-        await part.click()
+    await card.evaluate("card => card.querySelectorAll('details').forEach((each) => { each.open = true; })")
     for words in (CORPUS[0], CORPUS[1]):
         assert await card.get_by_text(words[:120]).count() >= 6
     await expect(card.get_by_role("link", name="cli died")).to_be_visible()
