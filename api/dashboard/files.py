@@ -11,7 +11,7 @@ from pathlib import Path, PurePosixPath
 from typing import Final
 
 import msgspec
-from litestar import Response, get
+from litestar import Response, Router, get
 
 from api.access import OPEN
 from api.errors import ApiError
@@ -53,11 +53,14 @@ def address_of(name: str) -> str:
     return f"/dashboard/static/{_VERSION}/{name}"
 
 
-@get("/dashboard/static/{version:str}/{name:path}", include_in_schema=False, opt=OPEN)
-async def dashboard_files(version: str, name: str) -> Response[bytes]:
+@get("/{version:str}/{name:path}", opt=OPEN)
+async def _give(version: str, name: str) -> Response[bytes]:
     """Give a file. Behind another's version, of an API that is just being replaced, it is not to be kept."""
     file = _FILES.get(PurePosixPath(name).as_posix().lstrip("/"))
     if file is None:
         raise ApiError(404, "There is no such file.", code="not_found")
     kept = f"public, max-age={_YEAR_S}, immutable" if version == _VERSION else "no-store"
     return Response(file.content, media_type=file.kind, headers={"cache-control": kept})
+
+
+dashboard_files = Router(path="/dashboard/static", route_handlers=[_give], include_in_schema=False)
