@@ -25,7 +25,11 @@ def registry_for(principal: Principal, registry: CachedRegistry) -> CachedRegist
 def _narrowed(known: Registry, agents: frozenset[str]) -> Registry:
     return Registry(
         workers=tuple(
-            msgspec.structs.replace(worker, agents=tuple(name for name in worker.agents if name in agents))
+            msgspec.structs.replace(
+                worker,
+                agents=tuple(name for name in worker.agents if name in agents),
+                unavailable={name: why for name, why in worker.unavailable.items() if name in agents},
+            )
             for worker in known.workers
         ),
         agents={name: record for name, record in known.agents.items() if name in agents},

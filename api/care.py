@@ -47,6 +47,8 @@ class Care:
         elif guard.is_unserved():
             kind = ErrorKind.WORKER_LOST if status.attempt else ErrorKind.AGENT_UNAVAILABLE
             said = f"The last worker of the agent {run.agent!r} has left."
+            if why := (await self._registry.look()).why_not(run.agent):
+                said = f"No worker serves the agent {run.agent!r} any more. {why}"
             if run.project:
                 said = f"The last worker that has the files of the project {run.project!r} has left."
             await self._fail(run, RunError(kind, said, _RETRY_S))

@@ -32,6 +32,7 @@ class Readiness(msgspec.Struct, frozen=True):
     """The answer to `GET /ready`; `reason` says what is missing.
 
     Where keys are asked for, who brings none is told no more than the number of workers.
+    `unavailable` are the agents that no worker can run for now, and why.
     `data_lost_at` is when this replica saw that Redis had lost its data (s since the epoch), null if never.
     """
 
@@ -43,6 +44,7 @@ class Readiness(msgspec.Struct, frozen=True):
     busy: int = 0
     cli_versions: list[str] = []
     data_lost_at: int | None = None
+    unavailable: dict[str, str] = {}
 
 
 @get("/health", tags=["Health"], opt=OPEN)
@@ -67,7 +69,9 @@ async def ready(
     if not known.served:
         is_lost = data_mark.lost_at is not None
         said = "Redis has lost its data, and no live worker" if is_lost else "No live worker"
-        return _not_ready(f"{said} serves an agent.", data_mark.lost_at)
+        return _not_ready(
+            f"{said} serves an agent.", data_mark.lost_at, known.unavailable if may_look else {}
+        )
     if not may_look:
         return Response(Readiness(status="ready", workers=len(known.workers)))
     return Response(
@@ -79,13 +83,18 @@ async def ready(
             busy=sum(worker.busy for worker in known.workers),
             cli_versions=sorted({worker.cli_version for worker in known.workers}),
             data_lost_at=data_mark.lost_at,
+            unavailable=known.unavailable,
         )
     )
 
 
-def _not_ready(reason: str, data_lost_at: int | None = None) -> Response[Readiness]:
+def _not_ready(
+    reason: str, data_lost_at: int | None = None, unavailable: dict[str, str] | None = None
+) -> Response[Readiness]:
     return Response(
-        Readiness(status="unavailable", reason=reason, data_lost_at=data_lost_at),
+        Readiness(
+            status="unavailable", reason=reason, data_lost_at=data_lost_at, unavailable=unavailable or {}
+        ),
         status_code=503,
         headers={"retry-after": "2"},
     )

@@ -258,7 +258,7 @@ class Runs:
         if not registry.serves(agent, project) and not _is_stood_in_for(request, registry):
             raise ApiError(
                 503,
-                f"No worker serves the agent {agent!r} right now.",
+                f"No worker serves the agent {agent!r} right now. {registry.why_not(agent)}".rstrip(),
                 type="service_unavailable_error",
                 code="agent_unavailable",
                 retry_after_s=_RETRY_WHEN_UNSERVED_S,

@@ -11,7 +11,7 @@ from typing import Any
 
 import msgspec
 
-from shared.agents import Agent
+from shared.agents import Agent, read_object
 
 _SETTINGS = (".claude/settings.json", ".claude/settings.local.json")
 _RULES = ("allow", "deny", "ask")
@@ -44,7 +44,7 @@ def servers_of(agent: Agent) -> dict[str, dict[str, Any]]:
 def _in_settings(agent: Agent) -> Iterator[Fault]:
     for relative in _SETTINGS:
         path = agent.directory / relative
-        settings, why = _read(path)
+        settings, why = read_object(path)
         if why:
             yield _passed_over(path, why)
         permissions = (settings or {}).get("permissions", {})
@@ -58,7 +58,7 @@ def _in_settings(agent: Agent) -> Iterator[Fault]:
 
 def _in_servers(agent: Agent, environ: Mapping[str, str]) -> Iterator[Fault]:
     path = agent.directory / ".mcp.json"
-    content, why = _read(path)
+    content, why = read_object(path)
     if why:
         yield _passed_over(path, why)
     elif content is not None and not isinstance(content.get("mcpServers"), dict):
@@ -97,19 +97,6 @@ def _passed_over(path: Path, why: str) -> Fault:
 
 def _edit(path: Path) -> str:
     return f"${{EDITOR:-vi}} {path}"
-
-
-def _read(path: Path) -> tuple[dict[str, Any] | None, str]:
-    """An object of JSON and an empty text, or why there is none; a file that is not there is no trouble."""
-    try:
-        content = json.loads(path.read_bytes())
-    except FileNotFoundError:
-        return None, ""
-    except (OSError, ValueError, RecursionError) as error:
-        return None, f"{error}."
-    if not isinstance(content, dict):
-        return None, "it holds no object."
-    return content, ""
 
 
 def _is_there(command: str, directory: Path, environ: Mapping[str, str]) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
@@ -15,6 +16,8 @@ _CLAUDE_MODEL = re.compile(
     r"(?:claude-[a-z0-9.-]{1,80}|(?:best|default|haiku|opus|opusplan|sonnet))(?:\[1m\])?"
 )
 _REVISION = re.compile(r"[A-Za-z0-9][A-Za-z0-9._/-]{0,99}")
+SETUP_FILES = (".claude/settings.json", ".claude/settings.local.json", ".mcp.json")
+"""Files of an agent's that hold an object of JSON, if they are there."""
 CLAUDE_ALIASES = ("haiku", "opus", "sonnet")
 """Model names the CLI resolves to its newest model of that family (CLI 2.1)."""
 
@@ -60,6 +63,25 @@ def parse_agents(entries: Sequence[str]) -> tuple[Agent, ...]:
             )
         seen[agent.name] = agent.directory
     return agents
+
+
+def read_object(path: Path) -> tuple[dict[str, Any] | None, str]:
+    """An object of JSON and an empty text, or why there is none; a file that is not there is no trouble.
+
+    Nor is one without a word, which leaves nothing to be passed over.
+    """
+    try:
+        data = path.read_bytes()
+        content = json.loads(data) if data.strip() else {}
+    except FileNotFoundError:
+        return None, ""
+    except OSError as error:
+        return None, f"it cannot be read: {error.strerror}."
+    except (ValueError, RecursionError) as error:
+        return None, f"it is no JSON: {error}."
+    if not isinstance(content, dict):
+        return None, "it holds no object."
+    return content, ""
 
 
 def skills_of(directory: Path) -> tuple[str, ...]:

@@ -55,6 +55,8 @@ class WorkerRecord(msgspec.Struct, frozen=True):
     """Where it shows its metrics, as `host:port`; empty when it does not."""
     reports: str = ""
     """A word that changes with what it tells of its agents (`RegistryStore.reports`)."""
+    unavailable: dict[str, str] = {}
+    """Its agents that cannot be run right now, and why, in words for clients."""
 
 
 class Registry(msgspec.Struct, frozen=True):
@@ -78,6 +80,21 @@ class Registry(msgspec.Struct, frozen=True):
         """What an agent is now; empty unless all its workers have the same."""
         versions = {worker.versions.get(agent, "") for worker in self.workers if agent in worker.agents}
         return versions.pop() if len(versions) == 1 else ""
+
+    @property
+    def unavailable(self) -> dict[str, str]:
+        """Agents that a live worker should serve and none does, and why."""
+        served = self.served
+        return {
+            name: why
+            for worker in self.workers
+            for name, why in worker.unavailable.items()
+            if name not in served
+        }
+
+    def why_not(self, agent: str) -> str:
+        """Why the workers that should serve an agent do not; empty when none says so, or one does."""
+        return self.unavailable.get(agent, "")
 
     def stands_in(self, agent: str) -> bool:
         """Whether a live worker's fallbacks answer for an agent that has no worker of its own."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import time
 from collections.abc import Iterable, Iterator
+from contextlib import suppress
 from pathlib import Path
 
 _FILES = ("CLAUDE.md", "CLAUDE.local.md", ".mcp.json")
@@ -24,9 +25,18 @@ class Fingerprints:
         now = time.monotonic()
         looked_at, value = self._seen.get(directory, (-_FRESH_S, ""))
         if now - looked_at >= _FRESH_S:
-            value = _fingerprint([self._cli, *_watched(directory)])
+            value = f"{_place(directory)} {_fingerprint([self._cli, *_watched(directory)])}"
             self._seen[directory] = (now, value)
         return value
+
+
+def _place(directory: Path) -> str:
+    """Which directory it is: one that was made anew is not where older processes are."""
+    try:
+        stat = directory.stat()
+    except OSError:
+        return "gone"
+    return f"{stat.st_dev}:{stat.st_ino}"
 
 
 def _fingerprint(paths: Iterable[Path]) -> str:
@@ -43,7 +53,7 @@ def _fingerprint(paths: Iterable[Path]) -> str:
 def _watched(directory: Path) -> Iterator[Path]:
     """The files at the top, and all of `.claude` up to a bound."""
     yield from (directory / name for name in _FILES)
-    for count, path in enumerate(sorted((directory / ".claude").rglob("*"))):
-        if count >= _MOST_FILES:
-            return
-        yield path
+    found: list[Path] = []
+    with suppress(OSError):  # it goes away meanwhile
+        found = sorted((directory / ".claude").rglob("*"))
+    yield from found[:_MOST_FILES]

@@ -23,6 +23,7 @@ from shared import redis_keys as keys
 from shared.claims import Claim
 from shared.run_store import RunStore
 from shared.submission import JOB_FUNCTION
+from worker.directories import Directories
 from worker.pauses import PutBackError
 
 _IDLE_POLL_S = 1.0
@@ -51,8 +52,9 @@ class LeaseWorker(Worker):
     """Runs `execute` for every run of `agents` it claims, at most `slots` at a time.
 
     Of these at most `batch_slots` (`None`: three quarters) are of batches, which leave one slot free.
-    A run started `_MAX_STARTS` times without an end goes to `give_up` instead. `upstream` stands for the
-    credentials with which the model is called.
+    Of an agent that cannot be run by what `directories` says none is claimed. A run started `_MAX_STARTS`
+    times without an end goes to `give_up` instead. `upstream` stands for the credentials with which the
+    model is called.
     """
 
     def __init__(
@@ -66,6 +68,7 @@ class LeaseWorker(Worker):
         give_up: GiveUp,
         batch_slots: int | None = None,
         upstream: str = "",
+        directories: Directories | None = None,
     ) -> None:
         super().__init__(
             [
@@ -94,6 +97,7 @@ class LeaseWorker(Worker):
         self._give_up = give_up
         self._batch_slots = batch_slots or max(1, slots * 3 // 4)
         self._upstream = upstream
+        self._directories = directories or Directories({})
         self._put_back: set[str] = set()
         self._claims: dict[str, Claim] = {}
         self._claim_numbers = count(1)
@@ -191,6 +195,8 @@ class LeaseWorker(Worker):
     async def _execute_job(self, _: dict[Any, Any], run_id: str) -> None:
         if run_id not in self._claims or not self.allow_pick_jobs:  # the cancel that said so may be lost
             raise RetryJob
+        if self._directories.fault(_place_of(self._claims[run_id]), at_once=True):
+            raise RetryJob  # for another worker that has the agent
         try:
             await self._execute(self._claims[run_id])
         except PutBackError as error:
@@ -208,9 +214,9 @@ class LeaseWorker(Worker):
         self._doorbell.clear()
         wait_s = _IDLE_POLL_S
         free = self.max_jobs - self.job_counter
-        if self.allow_pick_jobs and free > 0:
+        places = (*filter(self._directories.is_usable, self._places), *self._more_places)
+        if self.allow_pick_jobs and free > 0 and places:
             token = f"{self._worker_id}:{next(self._claim_numbers)}"
-            places = (*self._places, *self._more_places)
             asked_at = self._clock()
             claimed = await self._store.claim(
                 [keys.queue(place) for place in places],

@@ -34,7 +34,7 @@ from worker.caching import CachingTurns, Versions
 from worker.claude.home import Homes
 from worker.claude.launch import CREDENTIALS, Launcher
 from worker.claude.live import LiveProcess
-from worker.claude.process import CliNotStartedError
+from worker.directories import Directories
 from worker.egress.egress import Egress
 from worker.execute import Executor
 from worker.fallback.parts import FallbackParts
@@ -98,7 +98,10 @@ class _Worker:
         )
         login = None if any(environ.get(name) for name in CREDENTIALS) else own_login
         sessions = Sessions(self._redis, settings, self._id)
-        self._pool = Pool(settings, by_name, cli, self._spare, sessions.forget, policies.of)
+        directories = Directories(by_name)
+        self._pool = Pool(
+            settings, by_name, cli, self._spare, sessions.forget, policies.of, directories.is_usable
+        )
         upstream = find_upstream(settings, environ)
         has_door = box is not None
         self._gate = Gate(upstream, settings, environ, has_door=has_door) if upstream is not None else None
@@ -163,6 +166,7 @@ class _Worker:
             self._executor.give_up,
             settings.batch_slots,
             upstream_id,
+            directories,
         )
         state = StateMetrics(self._leases, self._pool, self._writer, pauses, self._fallbacks, by_name)
         self._metrics.registry.register(state)
@@ -180,7 +184,6 @@ class _Worker:
         self._subscriber = Subscriber(self._redis, self._on_message, lambda _: self._leases.ring())
         self._presence = Presence(
             self._id,
-            tuple(by_name),
             cli_version,
             settings,
             RegistryStore(self._redis),
@@ -188,6 +191,7 @@ class _Worker:
             self._subscriber,
             self._pool,
             policies,
+            directories,
             self._versions,
             self._fallbacks,
             self._metrics,
@@ -247,8 +251,6 @@ class _Worker:
 
     async def _spare(self, owner: Owner) -> LiveProcess:
         agent = working_copy(self._by_name[owner.agent], self._settings.data_dir, owner.tenant, owner.project)
-        if not agent.directory.is_dir():
-            raise CliNotStartedError("The working directory is not there.")
         return await self._processes.spare(owner, agent)
 
     async def _hold(self) -> None:

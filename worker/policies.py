@@ -57,7 +57,8 @@ class Policies:
         if now - self._looked_at[name] >= _FRESH_S:
             self._looked_at[name] = now
             seen = self._look(self._agents[name])
-            if seen != self._seen[name]:
+            # What an agent's own file narrows stays so while its directory is away.
+            if self._agents[name].directory.is_dir() and seen != self._seen[name]:
                 self._seen[name] = seen
                 self._read_again(name)
         return self._applied[name]

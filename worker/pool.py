@@ -69,7 +69,7 @@ class Pool:
     """Keeps processes for later. `run` must be running; `close` ends what is kept.
 
     `spawn` starts a spare process, `forget` is told the prefix of a live one that is no longer here,
-    `settings_of` gives the settings that hold for an agent.
+    `settings_of` gives the settings that hold for an agent, `is_usable` whether it can be run now.
     """
 
     def __init__(
@@ -80,8 +80,10 @@ class Pool:
         spawn: Spawn,
         forget: Forget,
         settings_of: Callable[[str], Settings] | None = None,
+        is_usable: Callable[[str], bool] | None = None,
     ) -> None:
         self._settings = settings
+        self._is_usable = is_usable or (lambda _: True)
         self._settings_of = settings_of or (lambda _: settings)
         self._agents = agents
         self._spawn = spawn
@@ -277,6 +279,8 @@ class Pool:
 
     def _wanted(self, owner: Owner) -> int:
         """How many spare processes there should be: what recent demand needs while one is spawned."""
+        if not owner.project and not self._is_usable(owner.agent):
+            return 0
         if (warm := self._settings_of(owner.agent).warm) is not None:
             return warm if owner.is_usual or self._recent(owner) else 0
         recent = self._recent(owner)

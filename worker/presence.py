@@ -16,6 +16,7 @@ from shared.settings import Settings
 from shared.subscriber import Subscriber
 from worker.agent_reports import AgentReports
 from worker.caching import Versions
+from worker.directories import Directories
 from worker.fallback.parts import FallbackParts
 from worker.leases import LeaseWorker
 from worker.listener import MetricsListener
@@ -32,7 +33,6 @@ class Presence:
     def __init__(
         self,
         worker_id: str,
-        agents: tuple[str, ...],
         cli_version: str,
         settings: Settings,
         registry: RegistryStore,
@@ -40,6 +40,7 @@ class Presence:
         subscriber: Subscriber,
         pool: Pool,
         policies: Policies,
+        directories: Directories,
         versions: Versions,
         fallbacks: FallbackParts | None,
         metrics: WorkerMetrics,
@@ -47,7 +48,6 @@ class Presence:
         reports: AgentReports,
     ) -> None:
         self._id = worker_id
-        self._agents = agents
         self._cli_version = cli_version
         self._settings = settings
         self._registry = registry
@@ -55,6 +55,7 @@ class Presence:
         self._subscriber = subscriber
         self._pool = pool
         self._policies = policies
+        self._directories = directories
         self._versions = versions
         self._fallbacks = fallbacks
         self._metrics = metrics
@@ -87,7 +88,10 @@ class Presence:
         await self._registry.withdraw(self._id)
 
     async def _announce(self) -> None:
-        described: list[AgentRecord] = [describe(agent) for agent in self._policies.described()]
+        usable = self._directories.usable
+        described: list[AgentRecord] = [
+            describe(agent) for agent in self._policies.described() if agent.name in usable
+        ]
         reports = encode_reports(await self._reports.all())
         record = await self._record(reports)
         has_them = await self._registry.announce(record, described, b"" if reports == self._told else reports)
@@ -118,7 +122,8 @@ class Presence:
         return WorkerRecord(
             id=self._id,
             host=socket.gethostname(),
-            agents=self._agents if is_taking else (),
+            agents=self._directories.usable if is_taking else (),
+            unavailable=self._directories.faults,
             slots=self._settings.slots,
             busy=self._leases.busy,
             live=self._pool.live_count,

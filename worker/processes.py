@@ -31,6 +31,7 @@ from worker.claude.transcript import (
     split_history,
     transcript_of,
 )
+from worker.directories import AgentFaultError, fault_of
 from worker.egress.egress import Egress
 from worker.gate.gate import Gate
 from worker.pool import Owner, Pool
@@ -236,6 +237,8 @@ class Processes:
 
     async def _begin(self, plan: Launch, owner: Owner) -> LiveProcess:
         """Start what was planned, with a pass to the model and a way out that end when it does."""
+        if fault := await asyncio.to_thread(fault_of, plan.cwd):
+            raise AgentFaultError(f"The agent {owner.agent!r} cannot be run right now. {fault}")
         with ExitStack() as opened:
             if plan.revision:
                 opened.callback(hold(plan.cwd))

@@ -11,6 +11,7 @@ from shared.run_events import ErrorKind, RunCompleted, RunError, RunFailed, Term
 from shared.runs import LaunchOptions, RunRequest
 from shared.settings import Settings
 from worker.claude.process import CliNotStartedError
+from worker.directories import AgentFaultError
 from worker.pool import Pool
 from worker.processes import Found, HowFound, Processes
 from worker.projects import working_copy
@@ -68,6 +69,8 @@ class Turns:
             await reporter.conclude(_no_revision(error))
         except SessionGoneError as error:
             await reporter.conclude(RunFailed(error=RunError(ErrorKind.SESSION_GONE, str(error))))
+        except AgentFaultError as error:
+            await reporter.conclude(RunFailed(error=RunError(ErrorKind.AGENT_UNAVAILABLE, str(error))))
         except (CliNotStartedError, OSError) as error:
             await reporter.conclude(RunFailed(error=RunError(ErrorKind.CLI_NOT_STARTED, str(error))))
 
@@ -85,6 +88,9 @@ class Turns:
             return
         except SessionGoneError as error:
             await reporter.conclude(RunFailed(error=RunError(ErrorKind.SESSION_GONE, str(error))))
+            return
+        except AgentFaultError as error:
+            await reporter.conclude(RunFailed(error=RunError(ErrorKind.AGENT_UNAVAILABLE, str(error))))
             return
         except (CliNotStartedError, OSError) as error:
             await reporter.conclude(RunFailed(error=RunError(ErrorKind.CLI_NOT_STARTED, str(error))))

@@ -1,9 +1,9 @@
 -- Take runs: set the owner's lease and put the queue entry off to its end in one step. ARQ leaves running
 -- jobs at the head of its queue, where they starve the rest; put off they are seen again only if that lease
 -- lapses. Tiers come in order, lines of a tier in turns, over all queues; a tier that was passed over often
--- enough comes first for once. Runs of batches leave room for others. A worker's own queue only offers, and
--- only while nothing waits: the entry that counts is the agent's. While the model's service refuses, nothing
--- is taken; then one run, as a probe.
+-- enough comes first for once. Runs of batches leave room for others. A worker's own queue only offers runs
+-- of these queues, and only while nothing waits: the entry that counts is the agent's. While the model's
+-- service refuses, nothing is taken; then one run, as a probe.
 -- KEYS  1 the worker's own queue  2 how often its tiers were passed over  3 the pause of its credentials
 --       then agents' queues, of which the last are those of batches
 -- ARGV  1 owner token  2 lease (ms)  3 how many at most  4 how many of the queues are those of batches
@@ -44,8 +44,9 @@ local function take(id, queue, score)
   left = left - 1
 end
 
-local heads, is_waiting = {}, false
+local heads, is_waiting, is_asked = {}, false, {}
 for index = 4, #KEYS do
+  is_asked[KEYS[index]] = true
   look_through(KEYS[index], now, lease_ms)
   if redis.call('EXISTS', KEYS[index] .. ':turns') == 1 then
     heads[index] = {}
@@ -57,7 +58,8 @@ while left > 0 and not is_waiting do
   local offered = redis.call('ZPOPMIN', KEYS[1])
   if #offered == 0 then break end
   local queue = redis.call('HGET', RUN .. offered[1], 'queue')
-  if queue and redis.call('ZSCORE', queue, offered[1]) and redis.call('EXISTS', LEASE .. offered[1]) == 0 then
+  if queue and is_asked[queue] and redis.call('ZSCORE', queue, offered[1])
+      and redis.call('EXISTS', LEASE .. offered[1]) == 0 then
     take(offered[1], queue, offered[2])
   end
 end
