@@ -63,6 +63,7 @@ _ANSWERS: dict[ErrorKind, _Answer] = {
     ErrorKind.AGENT_UNAVAILABLE: _Answer(503, "service_unavailable_error", "agent_unavailable"),
     ErrorKind.CLI_NOT_STARTED: _Answer(500, "server_error", "agent_not_started"),
     ErrorKind.CLI_DIED: _Answer(502, "server_error", "agent_died"),
+    ErrorKind.AGENT_OUT_OF_MEMORY: _Answer(502, "server_error", "agent_out_of_memory"),
     # Not 401: the client's own key is good, it is the server's that is not.
     ErrorKind.UPSTREAM_AUTH: _Answer(502, "server_error", "upstream_auth"),
     ErrorKind.UPSTREAM_RATE_LIMITED: _Answer(429, "rate_limit_error", "rate_limit_exceeded"),

@@ -19,6 +19,7 @@ class ErrorKind(StrEnum):
     AGENT_UNAVAILABLE = "agent_unavailable"
     CLI_NOT_STARTED = "cli_not_started"
     CLI_DIED = "cli_died"
+    AGENT_OUT_OF_MEMORY = "agent_out_of_memory"
     UPSTREAM_AUTH = "upstream_auth"
     UPSTREAM_RATE_LIMITED = "upstream_rate_limited"
     UPSTREAM_OVERLOADED = "upstream_overloaded"

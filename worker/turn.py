@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import signal
 from typing import Protocol
 
 import structlog
@@ -27,11 +28,15 @@ from worker.claude.live import Reply
 from worker.claude.process import CliNotStartedError
 from worker.claude.transcript import Entry
 from worker.claude.translate import Translator, Wish
+from worker.memory import oom_kills
 from worker.processes import Found
 from worker.recovery import GO_ON, Lost, Steps, StepTooLargeError
 from worker.stderr import MOST_STDERR, Stderr
 
 _INTERRUPT_GRACE_S = 0.5
+_EXIT_S = 1.0
+_KILLED = {-signal.SIGKILL, 128 + signal.SIGKILL}
+"""How a process ends that was killed; the second is a sandbox's word for it."""
 
 _log = structlog.get_logger(__name__)
 
@@ -114,6 +119,7 @@ class Turn:
         self._stderr = Stderr(reporter.say)
         self._asked: list[tuple[HookInput, Reply]] = []
         self._tasks = asyncio.TaskGroup()
+        self._oom_kills = oom_kills()
         self._is_started = False
         self._has_spoken = False
         self._is_held_up = False
@@ -132,6 +138,8 @@ class Turn:
         async with self._tasks as tasks:
             helpers = [tasks.create_task(self._watch()), tasks.create_task(self._start())]
             await self._over.wait()
+            if self._process.has_ended and self._stop.event is None:
+                await self._process.process.wait(_EXIT_S)  # its output ends a moment before it does
             for helper in helpers:
                 helper.cancel()
         self._process.cost_usd = self._translator.total_cost_usd
@@ -280,15 +288,26 @@ class Turn:
                 return RunCancelled(reason=reason, usage=usage)
         if self._translator.skipped_lines:
             _log.warning("cli_lines_skipped", count=self._translator.skipped_lines)
-        said = self._with_stderr(
-            f"The Claude CLI ended without a result (exit code {self._process.process.exit_code})."
-        )
-        kind = ErrorKind.CLI_DIED if self._is_started else ErrorKind.CLI_NOT_STARTED
         stderr = redacted(self._process.process.stderr_tail)[-MOST_STDERR:]
-        return self._translator.terminal() or RunFailed(
-            error=RunError(kind, said), usage=usage, stderr=stderr
-        )
+        return self._translator.terminal() or RunFailed(error=self._death(), usage=usage, stderr=stderr)
+
+    def _death(self) -> RunError:
+        """Why there is no result, of a CLI that nobody here has ended."""
+        exit_code = self._process.process.exit_code
+        if exit_code in _KILLED:
+            return RunError(ErrorKind.AGENT_OUT_OF_MEMORY, self._with_stderr(_killed(self._oom_kills)))
+        kind = ErrorKind.CLI_DIED if self._is_started else ErrorKind.CLI_NOT_STARTED
+        said = f"The Claude CLI ended without a result (exit code {exit_code})."
+        return RunError(kind, self._with_stderr(said))
 
     def _with_stderr(self, said: str) -> str:
         tail = redacted(self._process.process.stderr_tail)
         return f"{said} It wrote: {tail[-500:]}" if tail else said
+
+
+def _killed(oom_kills_before: int | None) -> str:
+    """What is known of a kill that was not ours."""
+    now = oom_kills()
+    if now is not None and oom_kills_before is not None and now > oom_kills_before:
+        return "The Claude CLI was killed (SIGKILL); meanwhile the kernel killed for lack of memory here."
+    return "The Claude CLI was killed (SIGKILL); the likely cause is lack of memory."

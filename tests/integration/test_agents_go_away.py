@@ -13,7 +13,6 @@ import psutil
 import pytest
 
 from scripted_model import call, say, script, text, tokens, use_tool
-from shared import redis_keys as keys
 from tests.support.asking import PATH, body, check_envelope
 from tests.support.model import Model
 from tests.support.stack import CLAUDE_MD, Stack, running_stack
@@ -78,19 +77,11 @@ def break_settings(directory: Path) -> Callable[[], object]:
     return lambda: settings.write_text(before)
 
 
-def break_servers(directory: Path) -> Callable[[], object]:
-    servers = directory / ".mcp.json"
-    servers.write_text("{")
-    return servers.unlink
-
-
 @pytest.mark.parametrize(
     ("harm", "why"),
     [
         (take_away, NOT_THERE),
-        (delete, NOT_THERE),
         (break_settings, "Its .claude/settings.json cannot be used: it is no JSON"),
-        (break_servers, "Its .mcp.json cannot be used: it is no JSON"),
     ],
 )
 def test_an_agent_is_served_while_its_directory_is_as_it_should_be(
@@ -135,33 +126,30 @@ def test_a_run_that_is_under_way_has_an_end_when_its_directory_is_deleted(shared
     assert post(shared, marker, say("Again.")).status_code == 200
 
 
-def test_a_run_that_waits_for_it_ends_in_an_error_that_says_why(model: Model, marker: str) -> None:
-    with running_stack(model, slots=1) as stack, ThreadPoolExecutor() as threads:
-        first = threads.submit(post, stack, f"{marker}-first", script(tokens(400, pace_ms=50)), model="other")
-        wait_for(lambda: model.calls(f"{marker}-first"), 30, "the one slot is taken")
-        waiting = threads.submit(post, stack, marker, say("Never."))
-        wait_for(lambda: stack.waiting("agent"), 10, "the run waits")
-        shutil.rmtree(stack.root / "agents/agent")
-        error = check_envelope(waiting.result(30), 503, "agent_unavailable")
-        assert NOT_THERE in error["message"]
-        assert not stack.waiting("agent")
-        assert not model.calls(marker)
-        assert first.result(40).status_code == 200
-
-
-def test_a_run_that_waits_for_it_is_taken_by_a_worker_that_has_it(model: Model, marker: str) -> None:
-    with running_stack(model, slots=1) as stack, ThreadPoolExecutor() as threads:
-        first = threads.submit(post, stack, f"{marker}-first", script(tokens(200, pace_ms=50)), model="other")
-        wait_for(lambda: model.calls(f"{marker}-first"), 30, "the one slot is taken")
-        there = stack.root / "elsewhere/agent"
-        shutil.copytree(stack.root / "agents/agent", there)
-        waiting = threads.submit(post, stack, marker, say("From elsewhere."))
-        wait_for(lambda: stack.waiting("agent"), 10, "the run waits")
-        shutil.rmtree(stack.root / "agents/agent")
+def test_a_run_that_waits_is_for_another_worker_or_ends_in_an_error(model: Model, marker: str) -> None:
+    with running_stack(model, workers=0, slots=1) as stack, ThreadPoolExecutor() as threads:
+        stack.make_agent("third")
+        stack.start_worker(("agent", "other", "third"))
+        stack.wait_ready()
+        first = threads.submit(post, stack, f"1-{marker}", script(tokens(200, pace_ms=50)), model="other")
+        wait_for(lambda: model.calls(f"1-{marker}"), 30, "the one slot is taken")
+        waiting = [
+            threads.submit(post, stack, f"{n}-{marker}", say("From elsewhere."), model=agent)
+            for n, agent in ((2, "agent"), (3, "third"))
+        ]
+        wait_for(lambda: stack.waiting("agent") and stack.waiting("third"), 10, "they wait")
+        (stack.root / "elsewhere").mkdir()
+        (stack.root / "agents/agent").rename(stack.root / "elsewhere/agent")
+        shutil.rmtree(stack.root / "agents/third")
         stack.start_worker(("../elsewhere/agent",))
-        stack.wait_ready(2)
-        assert waiting.result(30).json()["choices"][0]["message"]["content"] == "From elsewhere."
-        assert served(stack) == {"agent", "other"}
+        assert text_in(waiting[0].result(40)) == "From elsewhere."
+        error = check_envelope(waiting[1].result(40), 503, "agent_unavailable")
+        assert NOT_THERE in error["message"]
+        assert not stack.waiting("third")
+        assert not model.calls(f"3-{marker}")
         assert first.result(40).status_code == 200
-        with stack.redis_client() as redis:
-            assert not [*redis.scan_iter(keys.lease("*"))]
+
+
+def text_in(answer: httpx.Response) -> str:
+    assert answer.status_code == 200, answer.text
+    return str(answer.json()["choices"][0]["message"]["content"])

@@ -5,12 +5,13 @@ from __future__ import annotations
 import sys
 from collections.abc import Iterator
 
+import httpx
 import openai
 import psutil
 import pytest
 from openai import AsyncOpenAI
 
-from scripted_model import script, stall, text, tokens
+from scripted_model import say, script, stall, text, tokens
 from tests.support.asking import ask, check_envelope, stream, text_of, until_error
 from tests.support.model import Model
 from tests.support.stack import Stack, running_stack
@@ -75,13 +76,27 @@ match os.path.basename(os.getcwd()):
         sys.stdout.write("x" * 68_000_000)
         sys.stdout.flush()
         time.sleep(60)
+    case "killed" | "crashes" as how:
+        initialized()
+        os.kill(os.getpid(), 9 if how == "killed" else 11)
     case "leaves":
         initialized()
         delta("one ")
         sys.stderr.write("fake-crash\\n")
         raise SystemExit(3)
 """
-AGENTS = ("exits", "refuses", "mute", "nonsense", "chatty", "endless", "leaves", "lingers")
+AGENTS = (
+    "exits",
+    "refuses",
+    "mute",
+    "nonsense",
+    "chatty",
+    "endless",
+    "leaves",
+    "lingers",
+    "killed",
+    "crashes",
+)
 
 
 @pytest.fixture(scope="module")
@@ -162,9 +177,29 @@ async def test_a_cli_that_is_killed_in_mid_stream_is_an_error_in_the_stream(
                 for cli in psutil.Process(stack.workers[0].pid).children():
                     cli.kill()
             said.append(chunk.choices[0].delta.content or "")
-    assert caught.value.code == "agent_died"
+    assert caught.value.code == "agent_out_of_memory"
+    assert "was killed (SIGKILL)" in caught.value.message
     assert len(said) < 200
     await eventually(lambda: not stack.cli_processes(), 5, "nothing of it is left")
+    assert text_of(await ask(sdk, marker, say("The worker lives."))) == "The worker lives."
+
+
+@pytest.mark.parametrize(
+    ("agent", "code"),
+    [("killed", "agent_out_of_memory"), ("crashes", "agent_died"), ("leaves", "agent_died")],
+)
+async def test_only_a_kill_is_taken_for_lack_of_memory_and_its_slot_is_free(
+    fake: Stack, agent: str, code: str
+) -> None:
+    async with fake.sdk() as sdk:
+        with pytest.raises(openai.InternalServerError) as caught:
+            await ask(sdk, "hello", model=agent)
+    error = check_envelope(caught.value.response, 502, code)
+    assert ("lack of memory" in error["message"]) is (agent == "killed")
+    assert caught.value.response.headers["x-should-retry"] == "false"
+    await eventually(lambda: not fake.cli_processes(), 5, "the CLI is gone")
+    ready = f"{fake.url}/ready"
+    await eventually(lambda: httpx.get(ready, timeout=5).json()["busy"] == 0, 8, "the slot is free")
 
 
 async def test_a_run_that_takes_too_long_is_ended(hasty: Stack, model: Model, marker: str) -> None:

@@ -36,6 +36,7 @@ _CANNOT_SERVE = frozenset(
         ErrorKind.AGENT_UNAVAILABLE,
         ErrorKind.CLI_NOT_STARTED,
         ErrorKind.CLI_DIED,
+        ErrorKind.AGENT_OUT_OF_MEMORY,
         ErrorKind.UPSTREAM_AUTH,
         ErrorKind.UPSTREAM_RATE_LIMITED,
         ErrorKind.UPSTREAM_OVERLOADED,
