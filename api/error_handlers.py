@@ -11,8 +11,8 @@ from litestar.exceptions import HTTPException
 from redis.exceptions import RedisError
 
 from api.error_answers import body_of, status_of
-from api.errors import ApiError, ClientGoneError, unavailable
-from shared.blobs import BlobError
+from api.errors import ApiError, ClientGoneError, storage_full, unavailable
+from shared.blobs import BlobError, BlobFullError
 
 GONE = "client_gone"
 """What a request's state has when its client did not wait for the answer."""
@@ -61,6 +61,11 @@ def _storage_error(request: Request[Any, Any, Any], error: BlobError) -> Respons
     return _api_error(request, unavailable("The storage of files does not answer right now."))
 
 
+def _storage_full(request: Request[Any, Any, Any], error: BlobFullError) -> Response[bytes]:
+    _log.error("storage_full", error=str(error))
+    return _api_error(request, storage_full())
+
+
 def _bug(request: Request[Any, Any, Any], error: Exception) -> Response[bytes]:
     _log.error("request_failed", exc_info=error)
     said = "The server failed on this request; its log has the details under the request id."
@@ -76,6 +81,7 @@ HANDLERS: Mapping[int | type[Exception], Callable[..., Response[Any]]] = {
     HTTPException: _http_error,
     RedisError: _redis_error,
     BlobError: _storage_error,
+    BlobFullError: _storage_full,
     Exception: _bug,
 }
 """By what they are raised for: the nearest class has it."""

@@ -81,6 +81,7 @@ _ANSWERS: dict[ErrorKind, _Answer] = {
     ErrorKind.INVALID_OUTPUT: _Answer(502, "server_error", "invalid_output"),
     ErrorKind.REVISION_NOT_FOUND: _Answer(404, "invalid_request_error", "model_not_found"),
     ErrorKind.NOT_PERMITTED: _Answer(403, "permission_error", "not_permitted"),
+    ErrorKind.STORAGE_FULL: _Answer(507, "server_error", "storage_full"),
     ErrorKind.INTERNAL: _Answer(500, "server_error", "internal_error"),
 }
 
@@ -135,3 +136,9 @@ def unavailable(message: str, *, retry_after_s: float = 2.0) -> ApiError:
         retry_after_s=retry_after_s,
         is_retryable=True,
     )
+
+
+def storage_full() -> ApiError:
+    """Nothing was kept; an SDK's own repeats a second later would find the same."""
+    said = "The storage of files is full or may only be read; the operator must make room."
+    return ApiError(507, said, type="server_error", code="storage_full", is_retryable=False)

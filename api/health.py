@@ -11,6 +11,7 @@ from redis.exceptions import RedisError
 
 from api.access import OPEN, is_known
 from shared.data_mark import DataMark
+from shared.files import Files
 from shared.registry import CachedRegistry
 
 
@@ -32,6 +33,7 @@ class Readiness(msgspec.Struct, frozen=True):
     """The answer to `GET /ready`; `reason` says what is missing.
 
     Where keys are asked for, who brings none is told no more than the number of workers.
+    `storage` is why no file can be stored for now, null when it can, or nobody knows.
     `unavailable` are the agents that no worker can run for now, and why.
     `data_lost_at` is when this replica saw that Redis had lost its data (s since the epoch), null if never.
     """
@@ -45,6 +47,7 @@ class Readiness(msgspec.Struct, frozen=True):
     cli_versions: list[str] = []
     data_lost_at: int | None = None
     unavailable: dict[str, str] = {}
+    storage: str | None = None
 
 
 @get("/health", tags=["Health"], opt=OPEN)
@@ -55,7 +58,11 @@ async def health() -> Health:
 
 @get("/ready", tags=["Health"], opt=OPEN)
 async def ready(
-    request: Request[Any, Any, Any], registry: CachedRegistry, drain: Drain, data_mark: DataMark
+    request: Request[Any, Any, Any],
+    registry: CachedRegistry,
+    drain: Drain,
+    data_mark: DataMark,
+    files: Files,
 ) -> Response[Readiness]:
     """Answer 200 when Redis answers and a live worker serves an agent, else 503 with the reason."""
     if drain.has_begun:
@@ -84,6 +91,7 @@ async def ready(
             cli_versions=sorted({worker.cli_version for worker in known.workers}),
             data_lost_at=data_mark.lost_at,
             unavailable=known.unavailable,
+            storage=await files.trouble() or None,
         )
     )
 

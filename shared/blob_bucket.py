@@ -71,6 +71,10 @@ class BlobBucket:
         except (BaseError, OSError) as error:
             raise BlobError(f"An object cannot be deleted: {error}") from error
 
+    async def trouble(self) -> str:
+        """See `shared.blobs.Blobs`: what a bucket holds has no limit of its own."""
+        return ""
+
     async def all(self) -> AsyncIterator[Blob]:
         """See `shared.blobs.Blobs`; uploads that were broken off are the bucket's own rules to remove."""
         now = time.time()

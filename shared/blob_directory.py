@@ -10,7 +10,8 @@ from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator, Iterat
 from contextlib import suppress
 from pathlib import Path
 
-from shared.blobs import PIECE, Blob, BlobError, BlobGoneError
+from shared.blobs import PIECE, Blob, BlobError, BlobFullError, BlobGoneError
+from shared.disk import FULL, trouble_at
 from shared.redis_keys import owner
 
 _INCOMING = ".incoming"
@@ -40,6 +41,8 @@ class BlobDirectory:
                 os.close(file)
             await asyncio.to_thread(_place, incoming, folder / name)
         except OSError as error:
+            if error.errno in FULL:
+                raise BlobFullError(f"Nothing can be written below {self._root}: {error}") from error
             raise BlobError(f"A file cannot be written below {self._root}: {error}") from error
         finally:
             with suppress(OSError):
@@ -74,6 +77,10 @@ class BlobDirectory:
             await asyncio.to_thread(path.unlink, missing_ok=True)
         except OSError as error:
             raise BlobError(f"{path} cannot be deleted: {error}") from error
+
+    async def trouble(self) -> str:
+        """See `shared.blobs.Blobs`; a quota is met only when something is written."""
+        return await asyncio.to_thread(trouble_at, self._root)
 
     async def all(self) -> AsyncIterator[Blob]:
         """See `shared.blobs.Blobs`."""

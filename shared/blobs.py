@@ -15,6 +15,10 @@ class BlobError(Exception):
     """The storage does not do as it is asked; the message is for the operator's log."""
 
 
+class BlobFullError(BlobError):
+    """The storage takes nothing more for now: it is full, over a quota, or may only be read."""
+
+
 class BlobGoneError(BlobError):
     """There is no blob of that name."""
 
@@ -33,7 +37,7 @@ class Blobs(Protocol):
     async def write(self, tenant: str, name: str, pieces: AsyncIterable[bytes]) -> int:
         """Store a blob, in place of an older one, when all of it has come; gives its bytes.
 
-        What `pieces` raises is raised on, and nothing is stored then.
+        What `pieces` raises is raised on, and nothing is stored then. Raises `BlobFullError`.
         """
 
     def read(self, tenant: str, name: str) -> AsyncGenerator[bytes, None]:
@@ -44,6 +48,9 @@ class Blobs(Protocol):
 
     async def discard(self, blob: Blob) -> None:
         """The same for one of a listing."""
+
+    async def trouble(self) -> str:
+        """Why nothing can be written now, in words for clients; empty when it can, or nobody knows."""
 
     def all(self) -> AsyncIterator[Blob]:
         """All blobs of all tenants; what lies about unfinished is removed on the way when it is old."""

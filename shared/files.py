@@ -127,6 +127,10 @@ class Files:
         """Delete bytes that did not become a file."""
         await self._blobs.delete(tenant, file_id)
 
+    async def trouble(self) -> str:
+        """Why nothing can be stored now, in words for clients; empty when it can, or nobody knows."""
+        return await self._blobs.trouble()
+
     async def sweep_forever(self) -> None:
         """Delete the bytes of files that are no more, now and then, until cancelled."""
         while True:

@@ -36,6 +36,7 @@ class ErrorKind(StrEnum):
     INVALID_OUTPUT = "invalid_output"
     REVISION_NOT_FOUND = "revision_not_found"
     NOT_PERMITTED = "not_permitted"
+    STORAGE_FULL = "storage_full"
     INTERNAL = "internal"
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import shutil
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
@@ -14,6 +15,7 @@ import msgspec
 
 from shared.agents import Agent
 from shared.content import ImagePart, Turn
+from shared.disk import trouble_at
 from shared.runs import RunRequest
 from shared.settings import Settings
 from worker.claude.client_tools import ClientTools
@@ -239,6 +241,8 @@ class Processes:
         """Start what was planned, with a pass to the model and a way out that end when it does."""
         if fault := await asyncio.to_thread(fault_of, plan.cwd):
             raise AgentFaultError(f"The agent {owner.agent!r} cannot be run right now. {fault}")
+        if trouble := await asyncio.to_thread(trouble_at, plan.scratch):
+            raise OSError(errno.ENOSPC, trouble)  # what the CLI does then nobody knows
         with ExitStack() as opened:
             if plan.revision:
                 opened.callback(hold(plan.cwd))

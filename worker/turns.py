@@ -5,8 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 
 import msgspec
+import structlog
 
 from shared.agents import Agent
+from shared.disk import FULL
 from shared.run_events import ErrorKind, RunCompleted, RunError, RunFailed, TerminalEvent
 from shared.runs import LaunchOptions, RunRequest
 from shared.settings import Settings
@@ -20,6 +22,8 @@ from worker.revisions.checkouts import Checkouts
 from worker.revisions.git import RevisionError
 from worker.sessions import SessionGoneError, Sessions
 from worker.turn import Reporter, Stop, Turn
+
+_log = structlog.get_logger(__name__)
 
 
 class Turns:
@@ -72,7 +76,7 @@ class Turns:
         except AgentFaultError as error:
             await reporter.conclude(RunFailed(error=RunError(ErrorKind.AGENT_UNAVAILABLE, str(error))))
         except (CliNotStartedError, OSError) as error:
-            await reporter.conclude(RunFailed(error=RunError(ErrorKind.CLI_NOT_STARTED, str(error))))
+            await reporter.conclude(_not_started(error))
 
     async def recover(self, request: RunRequest, lost: Lost, reporter: Reporter, stop: Stop) -> None:
         """Go on with a turn whose worker was lost, from where `lost` says it stands; else as `run` does."""
@@ -93,7 +97,7 @@ class Turns:
             await reporter.conclude(RunFailed(error=RunError(ErrorKind.AGENT_UNAVAILABLE, str(error))))
             return
         except (CliNotStartedError, OSError) as error:
-            await reporter.conclude(RunFailed(error=RunError(ErrorKind.CLI_NOT_STARTED, str(error))))
+            await reporter.conclude(_not_started(error))
             return
         self._note(request.agent, found.how)
         turn = Turn(found, request, self._settings, reporter, stop, lost)
@@ -153,6 +157,14 @@ def _by(found: Found, event: TerminalEvent) -> TerminalEvent:
     if not revision or not isinstance(event, RunCompleted):
         return event
     return msgspec.structs.replace(event, revision=revision)
+
+
+def _not_started(error: Exception) -> RunFailed:
+    if isinstance(error, OSError) and error.errno in FULL:
+        _log.error("storage_full", error=str(error))
+        said = "The worker's disk is full or may only be read; its operator must make room."
+        return RunFailed(error=RunError(ErrorKind.STORAGE_FULL, said))
+    return RunFailed(error=RunError(ErrorKind.CLI_NOT_STARTED, str(error)))
 
 
 def _no_revision(error: RevisionError) -> RunFailed:

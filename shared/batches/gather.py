@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import secrets
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterable
 from contextlib import suppress
 
 from shared.batches.output import UNFINISHED, one, split, unfinished
@@ -42,8 +42,12 @@ class Gatherer:
                 return
             name = f"{self._lease.batch_id}.{secrets.token_hex(8)}"
             parts = {f"{name}.{kind}": lines for kind, lines in split(results).items() if lines}
-            for part, lines in parts.items():
-                await self._blobs.write(self._lease.tenant, part, one(lines))
+            try:
+                for part, lines in parts.items():
+                    await self._blobs.write(self._lease.tenant, part, one(lines))
+            except BlobError:
+                await self._drop(parts)  # or each new try would leave more on a disk that is full
+                raise
             await self._store.commit(self._lease, list(parts), results)
 
     async def finish(self, batch: Batch, items: AsyncIterator[Item]) -> None:
@@ -57,9 +61,12 @@ class Gatherer:
             fields["error_file_id"] = batch.error_id
         if not await self._store.step(self._lease, _FINISHING, BatchStatus(batch.gathering), fields):
             raise LeaseLostError
+        await self._drop(parts)
+
+    async def _drop(self, parts: Iterable[str]) -> None:
         for part in parts:
             with suppress(BlobError):  # it would be swept
-                await self._blobs.delete(batch.tenant, part)
+                await self._blobs.delete(self._lease.tenant, part)
 
     async def _write(self, batch: Batch, file_id: str, what: str, pieces: AsyncIterator[bytes]) -> bool:
         """Write a file, unless there is nothing to be in it."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -15,7 +16,8 @@ import pytest
 from scripted_model import Script, call, say, script, text, think, tokens, use_tool
 from tests.conftest import NewStack
 from tests.support.asking import PATH
-from tests.support.stack import Stack
+from tests.support.repository import GitRepository
+from tests.support.stack import ALLOW_BASH, Stack
 from tests.support.waiting import wait_for
 
 SLOW = tokens(400, pace_ms=50)
@@ -52,8 +54,10 @@ class Chat:
         assert answer.status_code == 200, answer.text
         return self.take(str(answer.json()["choices"][0]["message"]["content"]))
 
-    def ask_and_kill(self, said: str, reply: Script, at: str, **fields: Any) -> list[dict[str, Any]]:
-        """Stream; kill the worker when the text `at` has come; give all chunks."""
+    def ask_and_kill(
+        self, said: str, reply: Script, at: str, kill: Callable[[], object] | None = None, **fields: Any
+    ) -> list[dict[str, Any]]:
+        """Stream; kill the worker, or `kill`, when the text `at` has come; give all chunks."""
         chunks: list[dict[str, Any]] = []
         asked = self.body(said, reply, stream=True, **fields)
         with httpx.stream("POST", self.stack.url + PATH, json=asked, timeout=50) as answer:
@@ -62,7 +66,7 @@ class Chat:
                 if line.startswith("data: {"):
                     chunks.append(json.loads(line.removeprefix("data: ")))
                 if not is_killed and at in line:
-                    holder(self.stack).kill()
+                    (kill or holder(self.stack).kill)()
                     is_killed = True
         self.take(text_of(chunks))
         return chunks
@@ -152,6 +156,37 @@ def test_a_stored_conversation_holds_the_whole_answer(pair: Stack) -> None:
     seen = pair.model.calls(chat.marker)[-1].said
     assert [role for role, _ in seen] == ["user", "assistant", "user"]
     assert " ".join("".join(seen[1][1]).split()) == " ".join(said.split())
+
+
+def test_a_run_at_a_revision_goes_on_at_the_same_one(pair: Stack, tmp_path: Path) -> None:
+    """Be the tag moved and the directory changed meanwhile: what has begun as one agent is not ended as another."""
+    repository = GitRepository(pair.root / "agents")
+    files = {"agent/.claude/settings.json": json.dumps(ALLOW_BASH), "agent/CLAUDE.md": "# It is WORD-ONE\n"}
+    first = repository.commit(files, "v1")
+    second = repository.commit({"agent/CLAUDE.md": "# It is WORD-TWO\n"}, "v2")
+    done = tmp_path / "done"
+    plan = script(
+        call(text("I do it."), use_tool("Bash", {"command": f"echo once >> {done}; cat CLAUDE.md"})),
+        call(SLOW),
+        call(text("and the rest.")),
+    )
+    chat = Chat(pair, model="agent@v1")
+
+    def move_and_kill() -> None:
+        repository.git("tag", "--force", "v1", second)
+        holder(pair).kill()
+
+    chunks = chat.ask_and_kill("Do it.", plan, at=MIDDLE, kill=move_and_kill)
+    said = text_of(chunks)
+    assert said.startswith("I do it.\n\nt0 ")
+    assert said.endswith("and the rest.")
+    assert done.read_text() == "once\n"
+    calls = pair.model.calls(chat.marker)
+    assert len(calls) == 3
+    assert all("WORD-ONE" in each.everything and "WORD-TWO" not in each.everything for each in calls)
+    assert {
+        each["backline"]["agent_revision"] for each in chunks if "agent_revision" in each["backline"]
+    } == {first}
 
 
 def test_a_client_may_choose_an_error_instead(pair: Stack) -> None:

@@ -119,8 +119,11 @@ def trust(home: Home, directory: Path) -> None:
     state = _state_in(file)
     if any([_accept(state, place) for place in {root, directory}]):  # noqa: C419 - each of them is to be noted
         changed = file.with_name(f".claude.json.{secrets.token_hex(4)}")
-        changed.write_bytes(msgspec.json.encode(state))
-        changed.replace(file)  # in one step: other CLIs of this home read it
+        try:
+            changed.write_bytes(msgspec.json.encode(state))
+            changed.replace(file)  # in one step: other CLIs of this home read it
+        finally:
+            changed.unlink(missing_ok=True)
 
 
 def _accept(state: dict[str, Any], directory: Path) -> bool:

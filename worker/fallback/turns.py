@@ -42,6 +42,7 @@ _CANNOT_SERVE = frozenset(
         ErrorKind.UPSTREAM_OVERLOADED,
         ErrorKind.UPSTREAM_ERROR,
         ErrorKind.SILENT,
+        ErrorKind.STORAGE_FULL,
     }
 )
 """Failures that are Claude's and not the request's: somebody else may do better."""

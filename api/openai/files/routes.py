@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
-from contextlib import aclosing
+from contextlib import aclosing, suppress
 from functools import partial
 from typing import Annotated, Any
 from urllib.parse import quote
@@ -21,7 +21,7 @@ from api.openai.files.wire import FileObject, expiry_of, file_object, purpose_of
 from api.openai.pages import After, Deleted, ObjectList, Sorted, page_of
 from api.principal import Principal
 from api.repeats import check_key, note_replay, repeat_of, repeat_refusals
-from shared.blobs import BlobGoneError
+from shared.blobs import BlobError, BlobGoneError
 from shared.conversations import UnknownPlaceError
 from shared.files import Files, StoredFile, new_file_id
 from shared.settings import Settings
@@ -47,7 +47,8 @@ async def create_file(
         asked = msgspec.json.encode((upload.filename, purpose, ttl_s, upload.digest))
         repeat = await repeat_of(request, principal, settings, asked)
     except BaseException:
-        await files.drop(tenant, file_id)
+        with suppress(BlobError):  # what went wrong before is what is told; leftovers are swept
+            await files.drop(tenant, file_id)
         raise
     with repeat_refusals():
         stored = await files.add(
