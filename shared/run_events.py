@@ -126,6 +126,8 @@ class StepKept(msgspec.Struct, frozen=True, tag="step", array_like=True):
     """
 
     entries: bytes
+    revision: str = ""
+    """If it is not empty: the commit that the run's revision stands for; then there are no entries."""
 
 
 class StderrKept(msgspec.Struct, frozen=True, tag="stderr", array_like=True):
@@ -135,6 +137,8 @@ class StderrKept(msgspec.Struct, frozen=True, tag="stderr", array_like=True):
     """
 
     text: str
+    killed: bool = False
+    """Whether the text is ours: how the CLI was killed before it had said anything. The run begins anew."""
 
 
 class Restarted(msgspec.Struct, frozen=True, tag="restarted", array_like=True):

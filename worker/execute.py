@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import math
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from typing import Any
 
 import structlog
@@ -32,6 +32,7 @@ from shared.settings import Settings
 from shared.tasks import end_tasks
 from worker.admission import NotPermittedError, admit
 from worker.fallback.turns import Turns
+from worker.memory import KilledError
 from worker.metrics import WorkerMetrics
 from worker.notes import Notes, Watch
 from worker.pauses import Pauses, PutBackError
@@ -103,7 +104,7 @@ class Executor:
     async def execute(self, claim: Claim) -> None:
         """Run what was claimed. Raises `redis.RedisError` when the run cannot even begin: it stays queued.
 
-        Raises `PutBackError` when the model's service takes no runs for now.
+        Raises `PutBackError` when the model's service takes no runs for now, and `KilledError`.
         """
         try:
             attempt = await self._store.begin(claim, self._worker_id, ttl_s=self._settings.run_timeout_s)
@@ -152,10 +153,12 @@ class Executor:
             await self._end(claim, error.attempt, _unreadable(error))
             return
         if attempt is not None:
-            lost = RunError(ErrorKind.WORKER_LOST, "Every worker that started this run was lost.")
-            self._metrics.of(attempt.request.agent).ended(RunFailed(error=lost), 0.0)
-            await self._until_written(lambda: self._bury(claim, attempt.number, RunFailed(error=lost)))
-            await self._notes.failed(claim.run_id, attempt.request.agent, RunFailed(error=lost))
+            words = await self._last_words(claim.run_id)
+            end = RunFailed(error=_why_given_up(words))
+            self._metrics.of(attempt.request.agent).ended(end, 0.0)
+            stderr = "".join(event.text for event in words)[-MOST_STDERR:]
+            await self._until_written(lambda: self._bury(claim, attempt.number, end, stderr))
+            await self._notes.failed(claim.run_id, attempt.request.agent, end)
 
     async def _refuse(self, attempt: Attempt) -> TerminalEvent | None:
         """Why this run must not start (again), if there is a reason."""
@@ -221,6 +224,10 @@ class Executor:
             await self._pauses.begin(reporter.refusal)
         if reporter.is_put_back:
             raise PutBackError
+        if reporter.killed is not None:
+            reporter.say(StderrKept(f"{reporter.killed.error.message}\n", killed=True))
+            await self._writer.flush()
+            raise KilledError
         await self._notes.ended(watch)
 
     def _patience_s(self, attempt: Attempt) -> float | None:
@@ -249,13 +256,21 @@ class Executor:
         is_ours = await self._store.finish(claim, attempt, event)
         _log.info("run_ended", accepted=is_ours, **_summary(event))
 
-    async def _bury(self, claim: Claim, attempt: int, event: RunFailed) -> None:
-        entries = await self._redis.xrevrange(keys.events(claim.run_id), count=_LOOK_BACK)
-        said = (decode_event(fields[b"e"]) for _, fields in reversed(entries))
-        stderr = "".join(event.text for event in said if isinstance(event, StderrKept))[-MOST_STDERR:]
+    async def _bury(self, claim: Claim, attempt: int, event: RunFailed, stderr: str) -> None:
         keep_s = self._settings.dead_letter_ttl_s
         is_ours = await self._store.bury(claim, attempt, event, stderr=stderr, keep_s=keep_s)
         _log.warning("run_given_up", run_id=claim.run_id, accepted=is_ours, **_summary(event))
+
+    async def _last_words(self, run_id: str) -> list[StderrKept]:
+        """What the CLIs of a run have written before they or their workers died."""
+        while True:
+            try:
+                entries = await self._redis.xrevrange(keys.events(run_id), count=_LOOK_BACK)
+                said = (decode_event(fields[b"e"]) for _, fields in reversed(entries))
+                return [event for event in said if isinstance(event, StderrKept)]
+            except (RedisError, OSError) as error:
+                _log.warning("log_awaited", error=str(error))
+            await asyncio.sleep(_FINISH_RETRY_S)
 
     async def _until_written(self, write: Callable[[], Awaitable[None]]) -> None:
         while True:
@@ -287,6 +302,13 @@ class Executor:
             except (RedisError, OSError) as error:
                 _log.warning("log_awaited", error=str(error))
             await asyncio.sleep(_FINISH_RETRY_S)
+
+
+def _why_given_up(words: Sequence[StderrKept]) -> RunError:
+    if words and words[-1].killed:
+        said = f"{words[-1].text.strip()} The run was started anew each time, and is started no more."
+        return RunError(ErrorKind.AGENT_OUT_OF_MEMORY, said)
+    return RunError(ErrorKind.WORKER_LOST, "Every worker that started this run was lost.")
 
 
 def _unreadable(error: UnreadableRunError) -> RunFailed:

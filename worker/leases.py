@@ -24,6 +24,7 @@ from shared.claims import Claim
 from shared.run_store import RunStore
 from shared.submission import JOB_FUNCTION
 from worker.directories import Directories
+from worker.memory import KilledError
 from worker.pauses import PutBackError
 
 _IDLE_POLL_S = 1.0
@@ -99,6 +100,7 @@ class LeaseWorker(Worker):
         self._upstream = upstream
         self._directories = directories or Directories({})
         self._put_back: set[str] = set()
+        self._struck: set[str] = set()
         self._claims: dict[str, Claim] = {}
         self._claim_numbers = count(1)
         self._doorbell = asyncio.Event()
@@ -177,8 +179,11 @@ class LeaseWorker(Worker):
         """Let go of a run. Ended ones have been cleaned up with their terminal event; others go back.
 
         `finish` with the run still ours means that its turn raised: that start counts, or there is no end.
+        So does one whose CLI was killed.
         """
         claim = self._claims.pop(job_id, None)
+        finish = finish or job_id in self._struck
+        self._struck.discard(job_id)
         waits_again = job_id in self._put_back
         self._put_back.discard(job_id)
         if claim is not None:
@@ -201,6 +206,9 @@ class LeaseWorker(Worker):
             await self._execute(self._claims[run_id])
         except PutBackError as error:
             self._put_back.add(run_id)
+            raise RetryJob from error
+        except KilledError as error:
+            self._struck.add(run_id)
             raise RetryJob from error
         except (RedisError, OSError) as error:  # it could not begin: nothing against the run
             _log.warning("run_not_begun", run_id=run_id, error=repr(error))

@@ -1,4 +1,4 @@
-"""How often the kernel has killed for want of memory, among the processes that share this one's limit."""
+"""Kills for want of memory: what they make of a run, and how often the kernel has made any."""
 
 from __future__ import annotations
 
@@ -7,6 +7,10 @@ from pathlib import Path
 
 _CGROUPS = Path("/sys/fs/cgroup")
 _OWN = Path("/proc/self/cgroup")
+
+
+class KilledError(Exception):
+    """The CLI was killed before it had said anything: the start counts, and the run is tried again."""
 
 
 def oom_kills() -> int | None:

@@ -53,6 +53,8 @@ class Lost(msgspec.Struct, frozen=True):
     """Whether the client was told of calls to its own tools: nobody can end those for it."""
     fell_back: bool = False
     """Whether a fallback said it: no agent can go on in its words."""
+    revision: str = ""
+    """The commit of the agent that said it; empty for the directory as it was."""
 
     @property
     def text(self) -> str:
@@ -99,6 +101,11 @@ class Lost(msgspec.Struct, frozen=True):
         return said + _results(said)
 
 
+def step_at(commit: str) -> StepKept:
+    """The note of which commit of the agent a turn is begun with."""
+    return StepKept(zlib.compress(b"[]", _LEVEL), commit)
+
+
 def lost_turn(events: Iterable[RunEvent]) -> Lost:
     """Fold a run's log."""
     fold = _Fold()
@@ -114,6 +121,7 @@ class _Fold:
         self._entries: list[Entry] = []
         self._tools: list[ToolStarted] = []
         self._has_output = self._has_calls = self._fell_back = False
+        self._revision = ""
 
     def add(self, event: RunEvent) -> None:
         self._has_output = self._has_output or isinstance(event, OutputEvent)
@@ -122,6 +130,8 @@ class _Fold:
                 self._tail.append(piece)
             case ToolStarted():
                 self._tools.append(event)
+            case StepKept(revision=commit) if commit:
+                self._revision = commit
             case StepKept(entries=kept):
                 self._entries += msgspec.json.decode(zlib.decompress(kept))
                 self._before += self._tail
@@ -142,6 +152,7 @@ class _Fold:
             has_output=self._has_output,
             has_calls=self._has_calls,
             fell_back=self._fell_back,
+            revision=self._revision,
         )
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable
+from typing import TypeGuard
 
 from shared.event_writer import EventWriter
 from shared.run_events import (
@@ -43,6 +44,8 @@ class LogReporter:
         """Set when the model has answered anything."""
         self.refusal: RunError | None = None
         """What the model's service refused it with."""
+        self.killed: RunFailed | None = None
+        """How a CLI was killed before it had said anything; then no last word was said."""
         self.is_put_back = False
         """Whether it is to wait again, and no last word was said."""
 
@@ -64,7 +67,10 @@ class LogReporter:
         await self._writer.room()
 
     async def conclude(self, event: TerminalEvent) -> None:
-        """Say the last event, unless the run is to wait again."""
+        """Say the last event, unless the run is to wait again, or to be tried again."""
+        if _is_killed(event) and not self.was_heard.is_set():
+            self.killed = event
+            return
         if not isinstance(event, RunFailed) or event.error.kind not in REFUSALS:
             if isinstance(event, RunCompleted):
                 self.was_heard.set()
@@ -83,3 +89,7 @@ class LogReporter:
     async def _say_last(self, event: TerminalEvent) -> None:
         self._watch.ended = event
         await self._end(event)
+
+
+def _is_killed(event: TerminalEvent) -> TypeGuard[RunFailed]:
+    return isinstance(event, RunFailed) and event.error.kind is ErrorKind.AGENT_OUT_OF_MEMORY

@@ -17,7 +17,7 @@ from worker.directories import AgentFaultError
 from worker.pool import Pool
 from worker.processes import Found, HowFound, Processes
 from worker.projects import working_copy
-from worker.recovery import Lost
+from worker.recovery import Lost, step_at
 from worker.revisions.checkouts import Checkouts
 from worker.revisions.git import RevisionError
 from worker.sessions import SessionGoneError, Sessions
@@ -64,6 +64,8 @@ class Turns:
             return
         try:
             async with self._checkouts.at(agent, request.revision) as at:
+                if at.revision:
+                    reporter.say(step_at(at.revision))
                 found = await self._processes.find(request, at)
                 event = await self._take(found, request, reporter, stop)
                 if event is None:  # a kept process had died unseen, and nobody has heard of it
@@ -85,7 +87,7 @@ class Turns:
             await reporter.conclude(_not_served(request))
             return
         try:
-            async with self._checkouts.at(agent, request.revision) as at:
+            async with self._checkouts.at(agent, request.revision, commit=lost.revision) as at:
                 found, place = await self._processes.recover(request, at, lost)
         except RevisionError as error:
             await reporter.conclude(_no_revision(error))

@@ -8,8 +8,8 @@ import msgspec
 
 from api.errors import ApiError
 
-_STATUSES = {502: 500, 503: 529}
-"""Anthropic's words for a bad gateway and for a service that has no room."""
+_STATUSES = {502: 500, 503: 529, 507: 500}
+"""Anthropic's words for a bad gateway, a service that has no room, and a full disk."""
 _TYPES = {
     401: "authentication_error",
     403: "permission_error",

@@ -12,10 +12,10 @@ import pytest
 from openai import AsyncOpenAI
 
 from scripted_model import say, script, stall, text, tokens
-from tests.support.asking import ask, check_envelope, stream, text_of, until_error
+from tests.support.asking import PATH, ask, body, check_envelope, stream, text_of, until_error
 from tests.support.model import Model
 from tests.support.stack import Stack, running_stack
-from tests.support.waiting import eventually
+from tests.support.waiting import eventually, wait_for
 
 FAKE_CLI = f"""#!{sys.executable} -IS
 import json, os, sys, time
@@ -78,6 +78,8 @@ match os.path.basename(os.getcwd()):
         time.sleep(60)
     case "killed" | "crashes" as how:
         initialized()
+        with open("starts", "a") as starts:
+            starts.write("x")
         os.kill(os.getpid(), 9 if how == "killed" else 11)
     case "leaves":
         initialized()
@@ -184,22 +186,27 @@ async def test_a_cli_that_is_killed_in_mid_stream_is_an_error_in_the_stream(
     assert text_of(await ask(sdk, marker, say("The worker lives."))) == "The worker lives."
 
 
-@pytest.mark.parametrize(
-    ("agent", "code"),
-    [("killed", "agent_out_of_memory"), ("crashes", "agent_died"), ("leaves", "agent_died")],
-)
-async def test_only_a_kill_is_taken_for_lack_of_memory_and_its_slot_is_free(
-    fake: Stack, agent: str, code: str
-) -> None:
+def test_a_run_whose_cli_is_killed_each_time_starts_three_times_and_is_kept(fake: Stack) -> None:
+    answer = httpx.post(fake.url + PATH, json=body("hello", model="killed"), timeout=50)
+    error = check_envelope(answer, 502, "agent_out_of_memory")
+    assert "was killed (SIGKILL)" in error["message"]
+    assert "lack of memory" in error["message"]
+    assert answer.headers["x-should-retry"] == "false"
+    assert (fake.root / "agents/killed/starts").read_text() == "xxx"
+    (letter,) = httpx.get(f"{fake.url}/v1/admin/dead-letters", timeout=5).json()["data"]
+    assert (letter["id"], letter["reason"]) == (answer.headers["x-backline-run-id"], "agent_out_of_memory")
+    wait_for(lambda: not fake.cli_processes(), 5, "the CLI is gone")
+    ready = f"{fake.url}/ready"
+    wait_for(lambda: httpx.get(ready, timeout=5).json()["busy"] == 0, 8, "the slot is free")
+    assert httpx.post(fake.url + PATH, json=body("hello", model="chatty"), timeout=50).status_code == 200
+
+
+async def test_a_crash_by_another_signal_is_no_lack_of_memory(fake: Stack) -> None:
     async with fake.sdk() as sdk:
         with pytest.raises(openai.InternalServerError) as caught:
-            await ask(sdk, "hello", model=agent)
-    error = check_envelope(caught.value.response, 502, code)
-    assert ("lack of memory" in error["message"]) is (agent == "killed")
-    assert caught.value.response.headers["x-should-retry"] == "false"
-    await eventually(lambda: not fake.cli_processes(), 5, "the CLI is gone")
-    ready = f"{fake.url}/ready"
-    await eventually(lambda: httpx.get(ready, timeout=5).json()["busy"] == 0, 8, "the slot is free")
+            await ask(sdk, "hello", model="crashes")
+    error = check_envelope(caught.value.response, 502, "agent_died")
+    assert "memory" not in error["message"]
 
 
 async def test_a_run_that_takes_too_long_is_ended(hasty: Stack, model: Model, marker: str) -> None:

@@ -98,6 +98,24 @@ async def test_what_is_not_there_or_not_allowed_is_refused(
     assert not kept(tmp_path)
 
 
+async def test_a_run_that_goes_on_does_so_at_its_commit_or_not_at_all(
+    repository: GitRepository, agent: Agent, make: Make
+) -> None:
+    first = repository.commit({"agents/a/CLAUDE.md": "one"}, "v1")
+    for allowed, name in (("tags", "v1"), ("any", "main"), ("any", "v1")):
+        async with make(allowed).at(agent, name, commit=first) as at:
+            assert at.revision == first
+    repository.commit({"agents/a/CLAUDE.md": "two"}, "v2")
+    repository.git("tag", "--force", "v1", "v2")
+    for name in ("main", "v1"):
+        async with make("any").at(agent, name, commit=first) as at:
+            assert (at.revision, (at.directory / "CLAUDE.md").read_text()) == (first, "one")
+    for allowed, said in (("tags", "'v1' was moved"), ("off", "runs as it is")):
+        with pytest.raises(RevisionError, match=said):
+            async with make(allowed).at(agent, "v1", commit=first):
+                pass
+
+
 async def test_a_link_that_leads_out_is_left_out(
     repository: GitRepository, agent: Agent, make: Make, tmp_path: Path
 ) -> None:

@@ -49,16 +49,17 @@ class Checkouts:
         self._making = asyncio.Lock()
 
     @asynccontextmanager
-    async def at(self, agent: Agent, revision: str) -> AsyncIterator[Agent]:
+    async def at(self, agent: Agent, revision: str, *, commit: str = "") -> AsyncIterator[Agent]:
         """The agent as it was at `revision`, its files held until this is left; as it is without one.
 
-        Raises `RevisionError` when there is none, or requests may not name it.
+        With `commit` it is that one, which `revision` stood for before. Raises `RevisionError` when there is
+        none, or requests may not name it.
         """
         if not revision:
             yield agent
             return
         allowed = self._settings_of(agent.name).agent_versions
-        repository, found = await asyncio.to_thread(self._find, agent, revision, allowed)
+        repository, found = await asyncio.to_thread(self._find, agent, revision, allowed, commit)
         place = self._root / agent.name / found.tree
         release = await self._hold(repository, found, place)
         try:
@@ -66,11 +67,18 @@ class Checkouts:
         finally:
             release()
 
-    def _find(self, agent: Agent, revision: str, allowed: RevisionsAllowed) -> tuple[Repository, Commit]:
+    def _find(
+        self, agent: Agent, revision: str, allowed: RevisionsAllowed, commit: str
+    ) -> tuple[Repository, Commit]:
         if allowed == "off":
             raise RevisionError("This agent runs as it is: requests may name no revision of it.")
         repository = Repository(agent.directory, self._wrap)
-        return repository, repository.commit(revision, tags_only=allowed == "tags")
+        if commit and allowed == "any":
+            return repository, repository.commit(commit, tags_only=False)
+        found = repository.commit(revision, tags_only=allowed == "tags")
+        if commit not in {"", found.commit}:  # a commit that no tag names is none that requests may name
+            raise RevisionError(f"{revision!r} was moved while the run was under way, and its worker lost.")
+        return repository, found
 
     async def _hold(self, repository: Repository, found: Commit, place: Path) -> Callable[[], None]:
         try:
