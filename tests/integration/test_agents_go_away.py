@@ -15,6 +15,7 @@ import pytest
 from scripted_model import call, say, script, text, tokens, use_tool
 from tests.support.asking import PATH, body, check_envelope
 from tests.support.model import Model
+from tests.support.processes import Server
 from tests.support.stack import CLAUDE_MD, Stack, running_stack
 from tests.support.waiting import wait_for
 
@@ -24,8 +25,11 @@ NOT_THERE = "Its directory is not there."
 
 @pytest.fixture(scope="module")
 def shared(model: Model) -> Iterator[Stack]:
-    """One worker with two agents; whoever takes one away gives it back."""
-    with running_stack(model, slots=2, warm=1, max_live=4) as stack:
+    """One worker with three agents and one slot; whoever takes an agent away gives it back."""
+    with running_stack(model, workers=0, slots=1, warm=1, max_live=4) as stack:
+        stack.make_agent("third")
+        stack.start_worker(("agent", "other", "third"))
+        stack.wait_ready()
         yield stack
 
 
@@ -126,28 +130,40 @@ def test_a_run_that_is_under_way_has_an_end_when_its_directory_is_deleted(shared
     assert post(shared, marker, say("Again.")).status_code == 200
 
 
-def test_a_run_that_waits_is_for_another_worker_or_ends_in_an_error(model: Model, marker: str) -> None:
-    with running_stack(model, workers=0, slots=1) as stack, ThreadPoolExecutor() as threads:
-        stack.make_agent("third")
-        stack.start_worker(("agent", "other", "third"))
-        stack.wait_ready()
-        first = threads.submit(post, stack, f"1-{marker}", script(tokens(200, pace_ms=50)), model="other")
-        wait_for(lambda: model.calls(f"1-{marker}"), 30, "the one slot is taken")
+@pytest.mark.timeout(150)
+def test_a_run_that_waits_is_for_another_worker_or_ends_in_an_error(shared: Stack, marker: str) -> None:
+    here, there = shared.root / "agents/agent", shared.root / "elsewhere/agent"
+    shutil.copytree(here, there)
+    another = shared.start_worker(("../elsewhere/agent",))
+    shared.wait_ready(2)
+    shutil.rmtree(there)
+    wait_for(lambda: _log_of(another).count("agent_withdrawn"), NOTICED_S, "it has no agent any more")
+    with ThreadPoolExecutor() as threads:
+        first = threads.submit(post, shared, f"1-{marker}", script(tokens(200, pace_ms=50)), model="other")
+        wait_for(lambda: shared.model.calls(f"1-{marker}"), 30, "the one slot is taken")
         waiting = [
-            threads.submit(post, stack, f"{n}-{marker}", say("From elsewhere."), model=agent)
+            threads.submit(post, shared, f"{n}-{marker}", say("From elsewhere."), model=agent)
             for n, agent in ((2, "agent"), (3, "third"))
         ]
-        wait_for(lambda: stack.waiting("agent") and stack.waiting("third"), 10, "they wait")
-        (stack.root / "elsewhere").mkdir()
-        (stack.root / "agents/agent").rename(stack.root / "elsewhere/agent")
-        shutil.rmtree(stack.root / "agents/third")
-        stack.start_worker(("../elsewhere/agent",))
+        wait_for(lambda: shared.waiting("agent") and shared.waiting("third"), 10, "they wait")
+        here.rename(there)
+        make_anew = delete(shared.root / "agents/third")
         assert text_in(waiting[0].result(40)) == "From elsewhere."
         error = check_envelope(waiting[1].result(40), 503, "agent_unavailable")
         assert NOT_THERE in error["message"]
-        assert not stack.waiting("third")
-        assert not model.calls(f"3-{marker}")
+        assert not shared.waiting("third")
+        assert not shared.model.calls(f"3-{marker}")
         assert first.result(40).status_code == 200
+    shared.workers.remove(another)
+    another.ask_to_end()
+    assert another.exit_code() in {0, -15}
+    there.rename(here)
+    make_anew()
+    wait_for(lambda: served(shared) == {"agent", "other"}, NOTICED_S, "the agent is back")
+
+
+def _log_of(worker: Server) -> str:
+    return worker.log.read_text("utf-8", "replace")
 
 
 def text_in(answer: httpx.Response) -> str:

@@ -27,9 +27,14 @@ def broken(name: str, content: str) -> Callable[[Path], object]:
     return lambda directory: (directory / name).write_text(content)
 
 
+def replace_by_file(directory: Path) -> None:
+    directory.rename(directory.with_name("x"))
+    directory.touch()
+
+
 FAULTS: list[tuple[Callable[[Path], object], str]] = [
     (lambda directory: directory.rename(directory.with_name("renamed")), "is not there"),
-    (lambda directory: (directory.rename(directory.with_name("x")), directory.touch()), "is none"),
+    (replace_by_file, "is none"),
     (broken(SETTINGS, '{"permissions": '), f"Its {SETTINGS} cannot be used: it is no JSON"),
     (broken(SETTINGS, "[]"), "holds no object"),
     (broken(SETTINGS, "[" * 100_000), "is no JSON"),
