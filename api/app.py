@@ -60,6 +60,7 @@ from shared.keys import KeyStore
 from shared.projects import ProjectStore
 from shared.redis import connect
 from shared.registry import CachedRegistry, RegistryStore
+from shared.replicas import replicas_of
 from shared.run_index import RunIndex
 from shared.run_store import RunStore
 from shared.series import SeriesStore
@@ -79,7 +80,11 @@ def create_app(settings: Settings, drain: Drain, tracing: Tracing | None = None)
     Raises `KeyImportError` when the keys it is to take over cannot be read.
     """
     metrics = ApiMetrics()
-    redis = connect(settings.redis_url or "", on_error=metrics.redis_failed)
+    redis = connect(
+        settings.redis_url or "",
+        on_error=metrics.redis_failed,
+        replicas=replicas_of(settings, metrics.replicas_missed),
+    )
     keys = KeyStore(redis)
     keyring = Keyring(redis, keys, given_keys(settings))
     hub = EventHub(redis)

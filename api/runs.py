@@ -23,7 +23,7 @@ from api.rates import Caller
 from api.refusals import refusals
 from api.repeats import note_replay
 from shared.accounts import Standing
-from shared.event_tail import EventHub, EventsLostError
+from shared.event_tail import Cursor, EventHub, EventsLostError
 from shared.fallbacks import agent_only
 from shared.prefix import prefix_of
 from shared.registry import CachedRegistry, Registry
@@ -165,15 +165,14 @@ class Runs:
         A run that nobody can serve any more is ended here, so that no reader waits for ever. Raises
         `ApiError` when Redis stays away, or has lost a part of the log.
         """
-        last = 0
+        cursor = Cursor()
         guard = Guard()
         while True:
             try:
-                async with aclosing(self._hub.tail(run.id, after=last, tick_s=min(tick_s, _TICK_S))) as tail:
+                async with aclosing(self._hub.tail(run.id, cursor, tick_s=min(tick_s, _TICK_S))) as tail:
                     async for batch in tail:
                         guard.redis_answered()
                         if batch:
-                            last = batch[-1].n
                             guard.was_served()
                         else:
                             await self._care.look_after(run, guard)

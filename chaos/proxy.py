@@ -60,6 +60,10 @@ class FaultProxy:
             for writer in self._writers:
                 writer.transport.abort()
 
+    def lead_to(self, upstream: Path) -> None:
+        """Connect to another server from now on, as an address that follows a fail-over does."""
+        self._upstream = upstream
+
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         task = asyncio.current_task()
         if task is not None:

@@ -124,6 +124,7 @@ class Stand:
         self.workers: list[Part] = []
         self.urls: list[str] = []
         self._watches: list[Part] = []
+        self._replica: Part | None = None
 
     @property
     def parts(self) -> list[Part]:
@@ -169,10 +170,24 @@ class Stand:
     def start_valkey(self) -> None:
         """Start Valkey (again), and what ends it when this process is killed."""
         self.socket.unlink(missing_ok=True)
-        self.valkey.start()
-        watch = self._part("watch", self._programs.watch(self.valkey.pid))
-        watch.start()
-        self._watches.append(watch)
+        self._start_watched(self.valkey)
+
+    def start_replica(self, port: int) -> tuple[Part, Path]:
+        """Start a replica of who answers at `port`, and give it with its socket."""
+        directory = self.root / "replica"
+        directory.mkdir()
+        path = directory / "v.sock"
+        self._replica = self._part("replica", _valkey(self._programs.valkey, path, directory, port))
+        self._start_watched(self._replica)
+        return self._replica, path
+
+    def fail_over(self, path: Path) -> None:
+        """Let everybody connect to the replica with this socket, which is in Valkey's place from now on."""
+        assert self._replica is not None  # noqa: S101 - it was started
+        self.valkey, self.socket = self._replica, path
+        for part in (*self.apis, *self.workers):
+            if part.proxy is not None:
+                part.proxy.lead_to(path)
 
     async def valkey_answers(self) -> None:
         """Wait for it, as long as it takes to load its data; raises `TimeoutError`."""
@@ -198,6 +213,12 @@ class Stand:
                 if home.startswith(f"{self.root}/") and process.status() != psutil.STATUS_ZOMBIE:
                     found.append(process)
         return found
+
+    def _start_watched(self, part: Part) -> None:
+        part.start()
+        watch = self._part("watch", self._programs.watch(part.pid))
+        watch.start()
+        self._watches.append(watch)
 
     def _part(self, name: str, argv: Sequence[str]) -> Part:
         environ = {**self._programs.environ, "PYTHONUNBUFFERED": "1", "HOME": str(self.root)}
@@ -232,6 +253,8 @@ class Stand:
 
     async def _kill_all(self) -> None:
         started = [*self.parts, *self._watches]
+        if self._replica is not None:
+            started.append(self._replica)
         if hasattr(self, "model"):
             started.append(self.model)
         for part in started:
@@ -243,10 +266,13 @@ class Stand:
                 process.kill()
 
 
-def _valkey(binary: str, path: Path, directory: Path) -> list[str]:
+def _valkey(binary: str, path: Path, directory: Path, primary: int | None = None) -> list[str]:
+    """The command of a server, which is a replica of who answers at the port `primary`, if there is one."""
+    replica = [] if primary is None else ["--replicaof", "127.0.0.1", str(primary)]
     return [
         *(binary, "--port", "0", "--unixsocket", str(path), "--dir", str(directory), "--save", ""),
         *("--appendonly", "yes", "--appendfsync", "everysec", "--maxmemory-policy", "noeviction"),
+        *replica,
     ]
 
 

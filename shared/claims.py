@@ -38,6 +38,10 @@ class Attempt(msgspec.Struct, frozen=True):
     waited_s: float
 
 
+class LogBehindError(Exception):
+    """A run's log lacks what its worker has said: a replica of Redis took over that had not got so far."""
+
+
 class UnreadableRunError(Exception):
     """A run's record does not hold a request that can be read; `attempt` is the start that found it so."""
 

@@ -7,19 +7,22 @@ live; whatever pub/sub misses (a reconnect, a slow reader) is read from the stre
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import AsyncGenerator, AsyncIterator, Iterator, Sequence
 from contextlib import contextmanager, suppress
 
 from redis.asyncio import Redis
 
 from shared import redis_keys as keys
-from shared.run_events import TERMINAL_STATES, LoggedEvent, decode_event
+from shared.run_events import TERMINAL_STATES, LoggedEvent, RunStarted, decode_event
 from shared.subscriber import Subscriber
 
 _PAGE = 500
 _MAX_BUFFERED = 2_000
 _SUBSCRIBE_S = 5.0
 _TICK_S = 0.25
+_MEND_S = 10.0
+"""A worker that lost its connection is back sooner, and says again what the log lacks (`EventWriter`)."""
 
 
 class EventsLostError(Exception):
@@ -27,26 +30,45 @@ class EventsLostError(Exception):
 
 
 class Cursor:
-    """A reader's place in a log. Accepts what comes next, drops repeats, and notices holes."""
+    """A reader's place in a log. Accepts what comes next, drops repeats, and notices holes.
+
+    Once it has seen an event it also notices a log that has forgotten it, and goes on in other words.
+    """
 
     def __init__(self, after: int = 0) -> None:
         self.n = after
         self.attempt = 0
+        self.is_placed = False
+        """Whether `attempt` is that of event `n`."""
+        self.worker = ""
+        """Who began that attempt, if its beginning was read."""
         self.is_done = False
+        self.behind_since: float | None = None
+        """When (monotonic, s) the log was first seen to lack what had been read from it."""
+
+    @property
+    def place(self) -> str:
+        """The id of the last event that was read."""
+        return f"{self.attempt}-{self.n}"
 
     def accept(self, events: Sequence[LoggedEvent]) -> tuple[list[LoggedEvent], bool]:
         """Give the events that come next, and whether one was missing (then the rest is dropped too)."""
         accepted: list[LoggedEvent] = []
         for event in events:
             if event.n <= self.n:  # a repeat, but it shows how far the attempts had come by then
+                if self.is_placed and event.attempt > self.attempt:  # not one: what was read is forgotten
+                    return accepted, True
                 self.attempt = max(self.attempt, event.attempt)
+                self.is_placed = self.is_placed or event.n == self.n
                 continue
             if event.attempt < self.attempt or self.is_done:
                 continue
             if event.n != self.n + 1:
                 return accepted, True
             accepted.append(event)
-            self.n, self.attempt = event.n, event.attempt
+            self.n, self.attempt, self.is_placed = event.n, event.attempt, True
+            if isinstance(event.event, RunStarted):
+                self.worker = event.event.worker
             self.is_done = type(event.event) in TERMINAL_STATES
         return accepted, False
 
@@ -69,15 +91,16 @@ class EventHub:
                     feed.tick()
 
     async def tail(
-        self, run_id: str, *, after: int = 0, tick_s: float
+        self, run_id: str, cursor: Cursor, *, tick_s: float
     ) -> AsyncGenerator[list[LoggedEvent], None]:
-        """Yield the events after number `after`, in batches as they come, to the terminal one.
+        """Yield the events behind `cursor`, in batches as they come, to the terminal one.
 
-        An empty batch is yielded whenever `tick_s` seconds pass without an event, so that the caller can
-        look after whoever waits. Raises `redis.RedisError` when the stream cannot be read, and
-        `EventsLostError` when what comes next is not in it, for then it will never come.
+        The cursor moves along, so that a reader can come back with it. An empty batch is yielded whenever
+        `tick_s` seconds pass without an event, so that the caller can look after whoever waits. Raises
+        `redis.RedisError` when the stream cannot be read, and `EventsLostError` when what comes next is not
+        in it, for then it will never come, or when what was read is in it no more: a replica of Redis has
+        taken over that had not got so far.
         """
-        cursor = Cursor(after)
         with self._feed(keys.events(run_id), tick_s) as feed:
             self._subscriber.add([keys.events(run_id)])
             with suppress(TimeoutError):  # Redis is away: ticks read the stream until it is back
@@ -108,9 +131,14 @@ class EventHub:
         return events
 
     async def _replay(self, run_id: str, cursor: Cursor) -> AsyncIterator[list[LoggedEvent]]:
-        start = f"({cursor.attempt}-{cursor.n}" if cursor.attempt else "-"
+        start = cursor.place if cursor.is_placed else "-"  # from what was read last: it must still be there
+        is_first = True
         while not cursor.is_done:
             entries = await self._redis.xrange(keys.events(run_id), min=start, count=_PAGE)
+            if is_first and cursor.is_placed and not _begins_with(entries, cursor.place):
+                await self._look_behind(run_id, cursor)
+                return
+            is_first, cursor.behind_since = False, None
             events, is_torn = cursor.accept([_parse(entry_id, fields[b"e"]) for entry_id, fields in entries])
             if events:
                 yield events
@@ -119,6 +147,25 @@ class EventHub:
             if len(entries) < _PAGE:
                 return
             start = f"({entries[-1][0].decode()}"
+
+    async def _look_behind(self, run_id: str, cursor: Cursor) -> None:
+        """The log lacks what was read from it; its worker may be about to say it again.
+
+        Raises `EventsLostError` when that is not to be, or has taken too long.
+        """
+        first = f"{cursor.attempt}-0"
+        newest = await self._redis.xrevrange(keys.events(run_id), min=first, count=1)
+        begun = await self._redis.xrange(keys.events(run_id), min=first, count=1)
+        now = time.monotonic()
+        cursor.behind_since = cursor.behind_since or now
+        may_mend = now - cursor.behind_since < _MEND_S
+        for entry_id, fields in (*newest, *begun):
+            logged = _parse(entry_id, fields[b"e"])
+            may_mend = may_mend and logged.attempt == cursor.attempt
+            if isinstance(logged.event, RunStarted) and cursor.worker:
+                may_mend = may_mend and logged.event.worker == cursor.worker
+        if not (newest and may_mend):
+            raise EventsLostError
 
     @contextmanager
     def _feed(self, channel: str, tick_s: float) -> Iterator[_Feed]:
@@ -188,6 +235,10 @@ class _Feed:
         messages, self._messages = self._messages, []
         self._wake.clear()
         return messages
+
+
+def _begins_with(entries: Sequence[tuple[bytes, object]], place: str) -> bool:
+    return bool(entries) and entries[0][0] == place.encode()
 
 
 def _parse(entry_id: bytes, data: bytes) -> LoggedEvent:

@@ -2,6 +2,10 @@
 
 An event leaves at once when the wire has been still; events that follow closely leave together, at most
 `_GATHER_S` later. Answers are read in batches too, for nothing waits on them but the end of a run.
+
+Redis copies to its replicas after it has answered. So the newest events are kept here though they were
+acknowledged, and said again whenever a connection is made: who is the primary now may lack them, and refuses
+those that it has.
 """
 
 from __future__ import annotations
@@ -27,6 +31,8 @@ _MAX_IN_FLIGHT = 2_000
 _MAX_PENDING = 20_000
 _RETRY_S = 0.1
 _LONGEST_RETRY_S = 1.0
+_MOST_KEPT = 5_000
+_MOST_KEPT_BYTES = 8 * 1024 * 1024
 _OUT_OF_DATE = "equal or smaller than the target stream top item"
 
 _log = structlog.get_logger(__name__)
@@ -42,6 +48,12 @@ class EventWriter:
         self._pending: deque[tuple[str, str, bytes]] = deque()
         """What is not yet acknowledged; the first `_in_flight` of it has been sent."""
         self._in_flight = 0
+        self._kept = _Kept()
+        self._again = 0
+        """How many of the first of `_pending` are said again."""
+        self._mended = 0
+        self._answer: Any = None
+        """What the last `XADD` was answered."""
         self._answers = 0
         self._appended = 0
         self._written = 0
@@ -87,6 +99,7 @@ class EventWriter:
             try:
                 self._wire = await RedisWire.open(self._redis, self._on_reply)
                 delay_s = _RETRY_S
+                self._say_again()
                 self._send_now()
                 await self._watch(self._wire)
             except (RedisError, OSError) as error:
@@ -95,6 +108,12 @@ class EventWriter:
                 self._detach()
             await asyncio.sleep(delay_s)
             delay_s = min(2 * delay_s, _LONGEST_RETRY_S)
+
+    def _say_again(self) -> None:
+        again = self._kept.take()
+        self._pending.extendleft(reversed(again))
+        self._again, self._mended = self._again + len(again), 0
+        self._written -= len(again)
 
     def _leave_soon(self) -> None:
         loop = self._loop
@@ -131,19 +150,32 @@ class EventWriter:
         """
         if self._wire is None:
             return
-        if isinstance(reply, hiredis.ReplyError) and _OUT_OF_DATE not in str(reply):
+        is_error = isinstance(reply, hiredis.ReplyError)
+        if is_error and _OUT_OF_DATE not in str(reply):
             _log.warning("event_refused", error=str(reply))
             self._wire.close()
             self._wire = None
             return
         self._answers += 1
-        if self._answers % 2 == 0:
-            self._pending.popleft()
+        if self._answers % 2:
+            self._answer = reply
+        else:
+            said = self._pending.popleft()
+            if self._answer is not None:  # else there is no such log
+                self._kept.add(said)
+            if self._again:
+                self._note_again()
             self._in_flight -= 1
             self._written += 1
             self._progress.set()
             if self._in_flight == 0:
                 self._all_answered()
+
+    def _note_again(self) -> None:
+        self._again -= 1
+        self._mended += isinstance(self._answer, bytes)
+        if self._again == 0 and self._mended:
+            _log.warning("log_mended", events=self._mended)
 
     def _all_answered(self) -> None:
         if self._asking is not None:
@@ -180,3 +212,24 @@ class EventWriter:
         while self._written < count:
             self._progress.clear()
             await self._progress.wait()
+
+
+class _Kept:
+    """The newest events that were acknowledged, in order, within a bound."""
+
+    def __init__(self) -> None:
+        self._events: deque[tuple[str, str, bytes]] = deque()
+        self._bytes = 0
+
+    def add(self, event: tuple[str, str, bytes]) -> None:
+        self._events.append(event)
+        self._bytes += len(event[2])
+        while self._bytes > _MOST_KEPT_BYTES or len(self._events) > _MOST_KEPT:
+            self._bytes -= len(self._events.popleft()[2])
+
+    def take(self) -> list[tuple[str, str, bytes]]:
+        """All of them; they are kept no longer."""
+        events = list(self._events)
+        self._events.clear()
+        self._bytes = 0
+        return events

@@ -51,6 +51,11 @@ class ProcessMetrics:
             ["error"],
             registry=self.registry,
         )
+        self._replicas_missed = Counter(
+            "backline_redis_replicas_missed",
+            "Lasting writes that too few replicas of Redis had in time (`redis_replicas`).",
+            registry=self.registry,
+        )
         delays = Histogram(
             "backline_event_loop_delay_seconds",
             "How much later than asked for the event loop came back to a task that slept.",
@@ -63,6 +68,10 @@ class ProcessMetrics:
     def redis_failed(self, error: str) -> None:
         """Count a try that failed."""
         self._redis_errors.labels(error).inc()
+
+    def replicas_missed(self) -> None:
+        """Count a write that too few replicas had in time."""
+        self._replicas_missed.inc()
 
     def exposition(self, accept: str = "") -> tuple[bytes, str]:
         """All there is, and its content type: the text format, or OpenMetrics for who accepts that."""

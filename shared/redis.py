@@ -15,6 +15,7 @@ from redis.exceptions import RedisError
 from redis.exceptions import TimeoutError as RedisTimeoutError
 
 from shared.redis_connection import plain_spoken
+from shared.replicas import Replicas
 
 _CONNECT_TIMEOUT_S = 5.0
 _ANSWER_TIMEOUT_S = 5.0
@@ -28,11 +29,24 @@ OnError = Callable[[str], None]
 """Told the name of the error of each try that fails."""
 
 
-def connect(url: str, *, max_connections: int = 64, on_error: OnError | None = None) -> ArqRedis:
+class ReplicatedRedis(ArqRedis):
+    """A client whose lasting writes wait for replicas, if `replicas` is set (`shared.scripts`)."""
+
+    replicas: Replicas | None = None
+
+
+def connect(
+    url: str,
+    *,
+    max_connections: int = 64,
+    on_error: OnError | None = None,
+    replicas: Replicas | None = None,
+) -> ReplicatedRedis:
     """A client for `url` (`redis://`, `rediss://`, `unix://`); nothing is sent until it is first used.
 
     Every wait is bounded in seconds; a lost connection is tried again a few times with jitter, because a
     restart of Redis should cost a pause, not an error. ARQ's jobs are MessagePack, never pickle.
+    `replicas` are to have what the outside is told is kept.
     """
     pool = _ToldPool.from_url(
         url,
@@ -46,7 +60,8 @@ def connect(url: str, *, max_connections: int = 64, on_error: OnError | None = N
         retry_on_error=[RedisConnectionError, RedisTimeoutError],
     )
     pool.on_error = on_error
-    client = ArqRedis(pool, job_serializer=msgpack.encode, job_deserializer=msgpack.decode)
+    client = ReplicatedRedis(pool, job_serializer=msgpack.encode, job_deserializer=msgpack.decode)
+    client.replicas = replicas
     pool.connection_class = plain_spoken(pool.connection_class)
     client.auto_close_connection_pool = True  # `aclose` leaves a pool that was passed in open (redis-py 5.3)
     return client

@@ -7,10 +7,14 @@ from typing import Any
 
 from redis.asyncio.connection import AbstractConnection
 from redis.exceptions import ConnectionError as RedisConnectionError
+from redis.exceptions import ReadOnlyError
 
 
 def plain_spoken(kind: type[AbstractConnection]) -> type[AbstractConnection]:
-    """`kind`, but sending over a connection that was just lost raises `redis.ConnectionError` alone.
+    """`kind`, but what means that the connection is of no use any more raises `redis.ConnectionError` alone.
+
+    After a fail-over the old primary may go on as a replica: it keeps its connections and refuses each write,
+    for as long as nobody connects anew to where the primary is now.
 
     uvloop (0.22) raises a bare `RuntimeError` for a transport that is closed, where asyncio drops the bytes;
     redis-py (5.3) passes it on, and nobody takes it for a lost connection. Seen: a worker that died of it.
@@ -24,5 +28,12 @@ def plain_spoken(kind: type[AbstractConnection]) -> type[AbstractConnection]:
                 return await super().send_packed_command(command, check_health)
             except RuntimeError as error:
                 raise RedisConnectionError("The connection was lost.") from error
+
+        async def read_response(self, *args: Any, **kwargs: Any) -> Any:
+            try:
+                return await super().read_response(*args, **kwargs)
+            except ReadOnlyError as error:
+                await self.disconnect(nowait=True)
+                raise RedisConnectionError("This Redis has become a replica.") from error
 
     return Plain

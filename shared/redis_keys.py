@@ -32,6 +32,8 @@ SERVED = "backline:served"
 
 DATA_MARK = "backline:data-mark"
 """A word that is there as long as the data are: who finds another one knows that they were lost."""
+COPIED = "backline:copied"
+"""Channel that nobody listens to: what is published goes to the replicas too (`shared.replicas`)."""
 KEYS = "backline:keys"
 """Hash of key id to the key's record (`shared.keys`); kept until an operator deletes it."""
 KEY_HASHES = "backline:key-hashes"

@@ -8,7 +8,7 @@ import msgspec
 from arq.connections import ArqRedis
 
 from shared import redis_keys as keys
-from shared.claims import Attempt, Claim, Claimed, UnreadableRunError
+from shared.claims import Attempt, Claim, Claimed, LogBehindError, UnreadableRunError
 from shared.keys import Limits
 from shared.repeats import Repeat
 from shared.run_events import TERMINAL_STATES, RunEvent, RunFailed, RunStarted, TerminalEvent, encode_event
@@ -183,12 +183,21 @@ class RunStore:
             waited_s=waited_ms / 1000,
         )
 
-    async def finish(self, claim: Claim, attempt: int, event: TerminalEvent) -> bool:
-        """Write the run's one terminal event; `False` when it had ended or another attempt is newer."""
+    async def finish(
+        self, claim: Claim, attempt: int, event: TerminalEvent, *, after: int = 0, may_lack: bool = False
+    ) -> bool:
+        """Write the run's one terminal event; `False` when it had ended or another attempt is newer.
+
+        Raises `LogBehindError` when the log lacks event number `after`, unless it `may_lack` it; then there
+        is a hole before the last event.
+        """
         names = _run_keys(claim.run_id, claim.queue)
         state, data, spent = _ending(event)
         args: list[Value] = [claim.run_id, attempt, state, data, self._retention_ms, spent]
-        return bool(await self._scripts("finish", names, args))
+        answer = await self._scripts("finish", names, [*args, after, int(may_lack)])
+        if answer < 0:
+            raise LogBehindError
+        return bool(answer)
 
     async def bury(self, claim: Claim, attempt: int, event: RunFailed, *, stderr: str, keep_s: float) -> bool:
         """End a run as `finish` does, and keep it as a dead letter for `keep_s` seconds."""

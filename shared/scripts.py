@@ -10,6 +10,7 @@ from redis.asyncio import Redis
 from redis.commands.core import AsyncScript
 
 from shared import redis_keys as keys
+from shared.redis import ReplicatedRedis
 
 _NAMES = (
     "account",
@@ -63,6 +64,14 @@ _NAMES = (
     "webhook_put",
     "webhook_take",
 )
+_LASTING = frozenset(
+    {
+        *("submit", "replay", "begin", "finish", "bury", "stop", "dead_retry"),
+        *("batch_create", "batch_cancel", "object_put", "record_create", "record_update"),
+        *("items_add", "items_rewrite", "key_put", "project_create", "webhook_put"),
+    }
+)
+"""After these somebody is told that something is kept, or a run's agent acts: replicas should have it."""
 _COMMON = ("common", "queues", "accounts", "repeats", "webhooks")
 _NAMED = "".join(
     f"local {word} = '{name}'\n"
@@ -89,7 +98,14 @@ class Scripts:
             name: redis.register_script(_NAMED + common + (folder / f"{name}.lua").read_text("utf-8"))
             for name in _NAMES
         }
+        self._redis = redis
+        self._replicas = redis.replicas if isinstance(redis, ReplicatedRedis) else None
 
     async def __call__(self, name: str, names: Sequence[str], args: Sequence[Value]) -> Any:
-        """Run script `name`; raises `redis.RedisError` when Redis does not answer."""
+        """Run script `name`; raises `redis.RedisError` when Redis does not answer.
+
+        What lasts is in the replicas that are asked for when this returns, or that is logged.
+        """
+        if self._replicas is not None and name in _LASTING:
+            return await self._replicas.run(self._redis, self._scripts[name], names, args)
         return await self._scripts[name](keys=list(names), args=list(args))

@@ -30,6 +30,10 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     # Where things are
     redis_url: str | None = None
     """Redis or Valkey to use; unset: a server of our own is started by `up` and `demo`."""
+    redis_replicas: Annotated[int, Meta(ge=0, le=16)] = 0
+    """Replicas of Redis that must have what is accepted before its client is told so; 0: none."""
+    redis_replicas_wait_s: Annotated[float, Meta(gt=0, le=3)] = 0.5
+    """How long is waited for them; then it counts as accepted all the same, and is logged."""
     data_dir: Path = field(default_factory=lambda: user_data_path("backline"))
     """Private files of this host: CLI configuration directories, the embedded Redis."""
     host: str = "127.0.0.1"

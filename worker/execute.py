@@ -12,7 +12,7 @@ from redis.asyncio import Redis
 from redis.exceptions import RedisError
 
 from shared import redis_keys as keys
-from shared.claims import Attempt, Claim, UnreadableRunError
+from shared.claims import Attempt, Claim, LogBehindError, UnreadableRunError
 from shared.event_writer import EventWriter
 from shared.projects import directory_of
 from shared.run_events import (
@@ -43,6 +43,8 @@ from worker.stderr import MOST_STDERR
 from worker.turn import Stop
 
 _FINISH_RETRY_S = 0.5
+_BEHIND_S = 10.0
+"""How long a run's end may wait for a log that lacks what was said: as long as readers do (`event_tail`)."""
 _LEAVE_S = 5.0
 _LOOK_BACK = 5_000
 """Events of a dead run that are looked through for what its CLI wrote."""
@@ -199,7 +201,7 @@ class Executor:
         attempt = watch.attempt
         patience_s = self._patience_s(attempt)
         reporter = LogReporter(
-            self._writer, watch, lambda event: self._end(claim, attempt.number, event), patience_s
+            self._writer, watch, lambda event: self._end(claim, attempt.number, event, reporter.n), patience_s
         )
         listener = asyncio.ensure_future(self._resume(claim, reporter)) if claim.is_probe else None
         try:
@@ -243,17 +245,26 @@ class Executor:
         await reporter.was_heard.wait()
         await self._pauses.end(claim, claim.queue.removeprefix(keys.queue("")).removeprefix(keys.BATCH))
 
-    async def _end(self, claim: Claim, attempt: int, event: TerminalEvent) -> None:
-        """Write the terminal event after all others, over again while Redis is away."""
+    async def _end(self, claim: Claim, attempt: int, event: TerminalEvent, after: int = 0) -> None:
+        """Write the terminal event behind event number `after`; over again while Redis is away."""
         self._ending.add(claim.run_id)
         try:
             await self._writer.flush()
-            await self._until_written(lambda: self._finish(claim, attempt, event))
+            await self._until_written(lambda: self._finish(claim, attempt, event, after))
         finally:
             self._ending.discard(claim.run_id)
 
-    async def _finish(self, claim: Claim, attempt: int, event: TerminalEvent) -> None:
-        is_ours = await self._store.finish(claim, attempt, event)
+    async def _finish(self, claim: Claim, attempt: int, event: TerminalEvent, after: int) -> None:
+        clock = asyncio.get_running_loop().time
+        give_up_at = clock() + _BEHIND_S
+        while True:
+            may_lack = clock() > give_up_at
+            try:
+                is_ours = await self._store.finish(claim, attempt, event, after=after, may_lack=may_lack)
+            except LogBehindError:  # the writer is about to say it again
+                await asyncio.sleep(_FINISH_RETRY_S)
+            else:
+                break
         _log.info("run_ended", accepted=is_ours, **_summary(event))
 
     async def _bury(self, claim: Claim, attempt: int, event: RunFailed, stderr: str) -> None:

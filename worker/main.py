@@ -23,6 +23,7 @@ from shared.pauses import PauseStore
 from shared.projects import ProjectStore
 from shared.redis import connect
 from shared.registry import RegistryStore
+from shared.replicas import replicas_of
 from shared.run_store import RunStore
 from shared.settings import Settings
 from shared.subscriber import Subscriber
@@ -90,7 +91,11 @@ class _Worker:
         by_name = {agent.name: agent for agent in agents}
         self._metrics = WorkerMetrics(by_name)
         self._tracing = tracing_for("worker", environ)
-        self._redis = connect(settings.redis_url or "", on_error=self._metrics.redis_failed)
+        self._redis = connect(
+            settings.redis_url or "",
+            on_error=self._metrics.redis_failed,
+            replicas=replicas_of(settings, self._metrics.replicas_missed),
+        )
         store = RunStore(self._redis, retention_s=settings.retention_s)
         self._writer = EventWriter(self._redis)
         own_login = Path(

@@ -36,7 +36,8 @@ class LogReporter:
         self._writer = writer
         self._watch = watch
         self._attempt = watch.attempt
-        self._n = watch.attempt.n
+        self.n = watch.attempt.n
+        """Number of the last event that was said."""
         self._end = end
         self._clock = asyncio.get_running_loop().time
         self._patient_until = None if patience_s is None else self._clock() + patience_s
@@ -53,9 +54,9 @@ class LogReporter:
         """Hand an event to the writer."""
         if not self.was_heard.is_set() and isinstance(event, OutputEvent):
             self.was_heard.set()
-        self._n += 1
+        self.n += 1
         self._watch.see(event)
-        self._writer.append(self._attempt.run_id, self._attempt.number, self._n, event)
+        self._writer.append(self._attempt.run_id, self._attempt.number, self.n, event)
 
     @property
     def is_full(self) -> bool:

@@ -131,8 +131,8 @@ end
 
 -- End a run: terminal event, state, what it used, and the clean-up of the queue and of ARQ's keys together.
 -- keys: run record, events, queue, job body, lease, start count
-local function end_run(keys, run_id, attempt, state, event, retention_ms, spent)
-  append(keys[2], attempt, event)
+local function end_run(keys, run_id, attempt, state, event, retention_ms, spent, after)
+  append(keys[2], attempt, event, after)
   retention_ms = redis.call('HGET', keys[1], 'keep') or retention_ms
   redis.call('HSET', keys[1], 'state', state, 'ended', now_ms(), 'end', event)
   redis.call('HDEL', keys[1], 'request') -- what was said need not outlive the run

@@ -7,11 +7,15 @@ local function now_ms()
 end
 
 -- Append an event under the next number of the run and tell the readers. Redis refuses an id below the
--- newest one, and the attempt is the id's first half, so an earlier attempt can write nothing.
-local function append(events, attempt, event)
+-- newest one, and the attempt is the id's first half, so an earlier attempt can write nothing. With `after`
+-- the number is beyond that one, too: what lies between is lost, and readers notice the hole.
+local function last_number(events)
   local last = redis.call('XREVRANGE', events, '+', '-', 'COUNT', 1)
-  local n = 1
-  if last[1] then n = tonumber(string.match(last[1][1], '-(%d+)$')) + 1 end
+  return last[1] and tonumber(string.match(last[1][1], '-(%d+)$')) or 0
+end
+
+local function append(events, attempt, event, after)
+  local n = math.max(last_number(events), after or 0) + 1
   local id = attempt .. '-' .. n
   redis.call('XADD', events, id, 'e', event)
   redis.call('PUBLISH', events, id .. ' ' .. event)

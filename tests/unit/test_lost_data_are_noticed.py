@@ -13,7 +13,7 @@ from api.errors import ApiError
 from api.runs import Runs
 from shared import redis_keys as keys
 from shared.data_mark import DataMark
-from shared.event_tail import EventHub, EventsLostError
+from shared.event_tail import Cursor, EventHub, EventsLostError
 from shared.event_writer import EventWriter
 from shared.registry import CachedRegistry, RegistryStore
 from shared.run_events import LoggedEvent, TextDelta
@@ -47,7 +47,7 @@ async def test_a_reader_of_a_log_with_a_hole_gets_what_stands_before_it_and_an_e
     got: list[LoggedEvent] = []
 
     async def read() -> None:
-        async for batch in hub.tail("r", tick_s=1.0):
+        async for batch in hub.tail("r", Cursor(), tick_s=1.0):
             got.extend(batch)
 
     async with running(hub.run()), asyncio.timeout(10):
@@ -55,7 +55,7 @@ async def test_a_reader_of_a_log_with_a_hole_gets_what_stands_before_it_and_an_e
             await read()
         assert [event.n for event in got] == list(range(1, lost))
         assert [event.n for event in await hub.log("r")] == list(range(1, lost))
-        rest = [event.n async for batch in hub.tail("r", after=lost, tick_s=1.0) for event in batch]
+        rest = [event.n async for batch in hub.tail("r", Cursor(lost), tick_s=1.0) for event in batch]
         assert rest == list(range(lost + 1, 11))
 
 

@@ -125,7 +125,7 @@ async def speak(writer: EventWriter, run_id: str, count: int, pause_every: int =
 
 async def read_all(hub: EventHub, run_id: str, after: int = 0, pause_s: float = 0.0) -> list[LoggedEvent]:
     got: list[LoggedEvent] = []
-    async for batch in hub.tail(run_id, after=after, tick_s=1.0):
+    async for batch in hub.tail(run_id, Cursor(after), tick_s=1.0):
         got += batch
         if pause_s:
             await asyncio.sleep(pause_s)
@@ -203,7 +203,7 @@ async def test_silence_is_told(redis: ArqRedis, store: RunStore) -> None:
     claim = await start_run(store, "r")
     hub = EventHub(redis)
     async with running(hub.run()):
-        tail = hub.tail("r", tick_s=0.05)
+        tail = hub.tail("r", Cursor(), tick_s=0.05)
         assert await anext(tail) == truth("r", 0)[:1]
         assert await anext(tail) == []
         assert await anext(tail) == []
@@ -251,9 +251,10 @@ async def test_writing_outlives_a_restart_of_valkey(durable_valkey: Valkey) -> N
 
     async def patient_tail() -> list[LoggedEvent]:
         got: list[LoggedEvent] = []
+        cursor = Cursor()
         while not got or got[-1].event != COMPLETED:
             try:
-                async for batch in hub.tail("r", after=len(got), tick_s=0.3):
+                async for batch in hub.tail("r", cursor, tick_s=0.3):
                     got += batch
             except (RedisError, OSError):
                 await asyncio.sleep(0.05)
