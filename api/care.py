@@ -12,8 +12,6 @@ from shared.run_store import RunStore
 from shared.runs import RunState
 from shared.settings import Settings
 
-_UNSERVED_S = 10.0
-"""How long a waiting run's agent may be without a worker: a restart of one must fit in."""
 _OUTAGE_S = 30.0
 _RETRY_S = 5.0
 
@@ -44,7 +42,7 @@ class Care:
             await self._fail(run, await self._why_it_waits(run))
         elif status.is_held or status.state.is_terminal or await self._is_served(run):
             guard.was_served()
-        elif guard.is_unserved():
+        elif guard.is_unserved(self._settings.unserved_timeout_s):
             kind = ErrorKind.WORKER_LOST if status.attempt else ErrorKind.AGENT_UNAVAILABLE
             said = f"The last worker of the agent {run.agent!r} has left."
             if why := (await self._registry.look()).why_not(run.agent):
@@ -87,9 +85,9 @@ class Guard:
         """Whether more than `limit_s` seconds have passed."""
         return time.monotonic() - self._began_at > limit_s
 
-    def is_unserved(self) -> bool:
-        """Whether nobody could take the run for too long."""
-        return time.monotonic() - self._served_at > _UNSERVED_S
+    def is_unserved(self, limit_s: float) -> bool:
+        """Whether nobody could take the run for more than `limit_s` seconds."""
+        return time.monotonic() - self._served_at > limit_s
 
     def redis_is_lost(self) -> bool:
         """Whether Redis has been silent for too long."""

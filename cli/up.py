@@ -146,9 +146,10 @@ async def _start(
         bare = msgspec.structs.replace(settings, fallbacks=())  # their keys are the worker's
         given = bare if name == "api" else keyless  # what a worker has, its agents' tools may find
         launch = _launch(mates, given, name, variables, "cli.main", name)
-        await mates.start(msgspec.structs.replace(launch, pass_fds=(*launch.pass_fds, *hold)))
+        await mates.keep(msgspec.structs.replace(launch, pass_fds=(*launch.pass_fds, *hold)))
     url = base_url(settings.host, settings.port)
     await _until_ready(mates, url)
+    mates.up()
     served = [agent.name for agent in parse_agents(settings.agents)]
     needs_key = await probe.needs_key(url)
     print_banner(url, served, demo=demo, needs_key=needs_key, is_detached=is_detached)

@@ -131,14 +131,11 @@ class EventHub:
         return events
 
     async def _replay(self, run_id: str, cursor: Cursor) -> AsyncIterator[list[LoggedEvent]]:
-        start = cursor.place if cursor.is_placed else "-"  # from what was read last: it must still be there
-        is_first = True
+        start = f"({cursor.place}" if cursor.is_placed else "-"
+        if cursor.is_placed and not await self._has_not_fallen_back(run_id, cursor):
+            return
         while not cursor.is_done:
             entries = await self._redis.xrange(keys.events(run_id), min=start, count=_PAGE)
-            if is_first and cursor.is_placed and not _begins_with(entries, cursor.place):
-                await self._look_behind(run_id, cursor)
-                return
-            is_first, cursor.behind_since = False, None
             events, is_torn = cursor.accept([_parse(entry_id, fields[b"e"]) for entry_id, fields in entries])
             if events:
                 yield events
@@ -148,24 +145,28 @@ class EventHub:
                 return
             start = f"({entries[-1][0].decode()}"
 
-    async def _look_behind(self, run_id: str, cursor: Cursor) -> None:
-        """The log lacks what was read from it; its worker may be about to say it again.
+    async def _has_not_fallen_back(self, run_id: str, cursor: Cursor) -> bool:
+        """Whether the log has what was read last; if not, its worker may be about to say it again.
 
         Raises `EventsLostError` when that is not to be, or has taken too long.
         """
-        first = f"{cursor.attempt}-0"
-        newest = await self._redis.xrevrange(keys.events(run_id), min=first, count=1)
-        begun = await self._redis.xrange(keys.events(run_id), min=first, count=1)
+        log, begin = keys.events(run_id), f"{cursor.attempt}-0"
+        async with self._redis.pipeline(transaction=False) as pipe:
+            pipe.xrange(log, min=cursor.place, max=cursor.place)
+            pipe.xrange(log, min=begin, count=1)
+            pipe.xrevrange(log, min=begin, count=1)
+            last, *ends = await pipe.execute()
+        first, newest = ([_parse(entry_id, fields[b"e"]) for entry_id, fields in end] for end in ends)
+        if not first or not _is_of(first[0], cursor) or (not last and newest[0].attempt != cursor.attempt):
+            raise EventsLostError
+        if last:
+            cursor.behind_since = None
+            return True
         now = time.monotonic()
         cursor.behind_since = cursor.behind_since or now
-        may_mend = now - cursor.behind_since < _MEND_S
-        for entry_id, fields in (*newest, *begun):
-            logged = _parse(entry_id, fields[b"e"])
-            may_mend = may_mend and logged.attempt == cursor.attempt
-            if isinstance(logged.event, RunStarted) and cursor.worker:
-                may_mend = may_mend and logged.event.worker == cursor.worker
-        if not (newest and may_mend):
+        if now - cursor.behind_since > _MEND_S:
             raise EventsLostError
+        return False
 
     @contextmanager
     def _feed(self, channel: str, tick_s: float) -> Iterator[_Feed]:
@@ -237,8 +238,11 @@ class _Feed:
         return messages
 
 
-def _begins_with(entries: Sequence[tuple[bytes, object]], place: str) -> bool:
-    return bool(entries) and entries[0][0] == place.encode()
+def _is_of(first: LoggedEvent, cursor: Cursor) -> bool:
+    """Whether an attempt's first event is that of the attempt which the cursor has read."""
+    if isinstance(first.event, RunStarted) and cursor.worker:
+        return first.attempt == cursor.attempt and first.event.worker == cursor.worker
+    return first.attempt == cursor.attempt
 
 
 def _parse(entry_id: bytes, data: bytes) -> LoggedEvent:

@@ -92,6 +92,11 @@ class EventWriter:
                 self._wire.take_replies()
             await self._reach(target)
 
+    def say_again(self) -> None:
+        """Connect anew, and say again what may be missing: a log lacks what this writer has said."""
+        if self._wire is not None:
+            self._wire.close()
+
     async def run(self) -> None:
         """Stay connected and write until cancelled."""
         delay_s = _RETRY_S
@@ -99,7 +104,7 @@ class EventWriter:
             try:
                 self._wire = await RedisWire.open(self._redis, self._on_reply)
                 delay_s = _RETRY_S
-                self._say_again()
+                self._take_back()
                 self._send_now()
                 await self._watch(self._wire)
             except (RedisError, OSError) as error:
@@ -109,7 +114,8 @@ class EventWriter:
             await asyncio.sleep(delay_s)
             delay_s = min(2 * delay_s, _LONGEST_RETRY_S)
 
-    def _say_again(self) -> None:
+    def _take_back(self) -> None:
+        """What was kept is to be said before all else."""
         again = self._kept.take()
         self._pending.extendleft(reversed(again))
         self._again, self._mended = self._again + len(again), 0
@@ -136,6 +142,8 @@ class EventWriter:
             # A log that has lapsed stays gone: made anew, it would have no time to live.
             commands.append(("XADD", name, "NOMKSTREAM", event_id, "e", data))
             commands.append(("PUBLISH", name, event_id.encode() + b" " + data))
+        if self._asking is None:
+            wire.hold_replies()
         wire.send(commands)
         self._in_flight += len(batch)
         self._left_at = self._loop.time()
@@ -181,8 +189,6 @@ class EventWriter:
         if self._asking is not None:
             self._asking.cancel()
             self._asking = None
-        if self._wire is not None:
-            self._wire.hold_replies()
         if self._pending:
             self._send_now()
 

@@ -78,6 +78,7 @@ _NAMED = "".join(
     for word, name in {
         "RUN": keys.run(""),
         "LEASE": keys.lease(""),
+        "RETRY": keys.retry(""),
         "TURN": keys.TURN,
         "SERVED": keys.SERVED,
         "BATCH": keys.batch_queue(""),

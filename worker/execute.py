@@ -261,7 +261,8 @@ class Executor:
             may_lack = clock() > give_up_at
             try:
                 is_ours = await self._store.finish(claim, attempt, event, after=after, may_lack=may_lack)
-            except LogBehindError:  # the writer is about to say it again
+            except LogBehindError:
+                self._writer.say_again()
                 await asyncio.sleep(_FINISH_RETRY_S)
             else:
                 break

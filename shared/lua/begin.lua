@@ -11,6 +11,8 @@ redis.call('HSET', KEYS[1], 'state', 'running', 'worker', ARGV[2])
 if ARGV[5] == '1' then
   redis.call('HSETNX', KEYS[1], 'begun', now)
   redis.call('HINCRBY', KEYS[1], 'starts', 1)
+  redis.call('HINCRBY', KEYS[1], 'tries', 1)
+  redis.call('HSET', KEYS[1], 'begun_by', ARGV[1])
   local workers = record[6] and record[6] .. ' ' .. ARGV[2] or ARGV[2]
   redis.call('HSET', KEYS[1], 'workers', string.sub(workers, -1000)) -- a run that drains give back has many
 end

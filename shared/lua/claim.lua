@@ -32,7 +32,17 @@ elseif paused[1] then
   left, spare, taken[2] = math.min(left, 1), 0, 1
 end
 
+-- ARQ counts a start when it looks at the job. What counts against a run is that its agent was begun: a
+-- worker that dies before would else, over and over, be held against runs it never had.
+local function forget_unbegun(id)
+  local tries, counted = redis.call('HGET', RUN .. id, 'tries'), redis.call('GET', RETRY .. id)
+  if tries and counted and tonumber(counted) > tonumber(tries) then
+    redis.call('SET', RETRY .. id, tries, 'KEEPTTL')
+  end
+end
+
 local function take(id, queue, score)
+  forget_unbegun(id)
   put_off(queue, id, now + lease_ms)
   redis.call('SET', LEASE .. id, ARGV[1], 'PX', lease_ms)
   redis.call('LPUSH', queue .. ':taken', now)

@@ -9,7 +9,7 @@
 --   :taken        when the newest runs were claimed (ms), the newest first: how fast it drains
 -- A line joins at the end of its tier, and goes there when it was served, so that lines take turns. Turns are
 -- numbers of one count, and `SERVED` knows the last one of each line: a tenant takes turns as one over all
--- queues. RUN, LEASE, TURN, SERVED and BATCH stand in front (shared/scripts.py).
+-- queues. RUN, LEASE, RETRY, TURN, SERVED and BATCH stand in front (shared/scripts.py).
 
 local TIER, MOST_SERVED, TURNS_TTL_MS, TURNS_EPOCH_MS = 1e15, 10000, 86400000, 1735689600000
 

@@ -11,7 +11,13 @@ if redis.call('EXISTS', KEYS[4]) == 0 then
   redis.call('DEL', KEYS[3])
   return 1
 end
-if ARGV[4] == '0' and redis.call('EXISTS', KEYS[3]) == 1 then redis.call('DECR', KEYS[3]) end
+if ARGV[4] == '0' then
+  if redis.call('EXISTS', KEYS[3]) == 1 then redis.call('DECR', KEYS[3]) end
+  if redis.call('HGET', KEYS[5], 'begun_by') == ARGV[2] then
+    redis.call('HINCRBY', KEYS[5], 'tries', -1)
+    redis.call('HDEL', KEYS[5], 'begun_by')
+  end
+end
 if ARGV[5] == '1' and redis.call('HGET', KEYS[5], 'state') == 'running' then
   redis.call('HSET', KEYS[5], 'state', 'queued')
   redis.call('HDEL', KEYS[5], 'worker')

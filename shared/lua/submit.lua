@@ -55,7 +55,7 @@ if ARGV[22] ~= '' then
   answer = {refused == '' and 1 or -2, now, waiting, refused, cjson.encode(s)}
   if refused ~= '' then return answer end
 end
-redis.call('HSET', KEYS[1], 'state', 'queued', 'request', ARGV[2], 'created', now, 'attempt', 0, 'queue', KEYS[3],
+redis.call('HSET', KEYS[1], 'state', 'queued', 'request', ARGV[2], 'created', now, 'attempt', 0, 'tries', 0, 'queue', KEYS[3],
   'tenant', ARGV[11], 'agent', ARGV[12], 'key', ARGV[22], 'usage', ARGV[14], 'tier', ARGV[21],
   'about', ARGV[#ARGV - 1])
 if ARGV[13] ~= '' then redis.call('HSET', KEYS[1], 'keep', ARGV[13]) end

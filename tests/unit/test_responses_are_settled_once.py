@@ -39,10 +39,10 @@ class Replica(NamedTuple):
         await self.unattended.sweep()
 
 
-def replica(redis: ArqRedis, store: RunStore) -> Replica:
-    runs = Runs(store, EventHub(redis), CachedRegistry(RegistryStore(redis)), SETTINGS)
-    unattended = Unattended(redis, runs, SETTINGS)
-    responses = Responses(redis, runs, unattended, Outbox(SETTINGS), SETTINGS)
+def replica(redis: ArqRedis, store: RunStore, settings: Settings = SETTINGS) -> Replica:
+    runs = Runs(store, EventHub(redis), CachedRegistry(RegistryStore(redis)), settings)
+    unattended = Unattended(redis, runs, settings)
+    responses = Responses(redis, runs, unattended, Outbox(settings), settings)
     unattended.settle_with(responses.settle_run)
     return Replica(responses, unattended)
 
@@ -114,10 +114,9 @@ async def test_a_deleted_one_does_not_come_back(redis: ArqRedis, store: RunStore
 
 
 async def test_what_waits_for_an_agent_that_nobody_serves_is_looked_after(
-    redis: ArqRedis, store: RunStore, monkeypatch: pytest.MonkeyPatch
+    redis: ArqRedis, store: RunStore
 ) -> None:
-    monkeypatch.setattr("api.care._UNSERVED_S", -1)
-    one = replica(redis, store)
+    one = replica(redis, store, msgspec.structs.replace(SETTINGS, unserved_timeout_s=1e-9))
     responses = one.responses
     stored = await opened(responses, store)
     await one.sweep()

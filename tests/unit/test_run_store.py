@@ -279,6 +279,32 @@ async def test_a_released_run_is_due_at_once_and_its_start_does_not_count(
     assert not await store.release(claim, "a")
 
 
+async def test_only_starts_that_began_its_agent_are_held_against_a_run(
+    redis: ArqRedis, store: RunStore
+) -> None:
+    """Workers that die before, over and over, cost it nothing; those that die after it count as before."""
+    await submit(store, "r")
+
+    async def counted(number: int, *, begins: bool, gives_back: bool = False) -> int:
+        claim = await claim_one(store, f"w{number}:1")
+        tries: int = await redis.incr(keys.retry("r"))  # as ARQ does when it looks at the job
+        await redis.expire(keys.retry("r"), 60)
+        if begins:
+            assert await store.begin(claim, f"w{number}", ttl_s=60)
+        if gives_back:
+            assert await store.release(claim, "a")
+        else:
+            await lapse(redis, "r", QUEUE)
+        return tries
+
+    assert [await counted(n, begins=False) for n in range(5)] == [1] * 5
+    assert [await counted(n, begins=True) for n in range(2)] == [1, 2]
+    assert [await counted(n, begins=False) for n in range(3)] == [3] * 3
+    assert [await counted(n, begins=True, gives_back=True) for n in range(3)] == [3] * 3
+    assert await counted(9, begins=True) == 3
+    assert await counted(9, begins=True) == 4
+
+
 async def test_a_release_of_a_run_that_is_gone_leaves_no_queue_entry(
     redis: ArqRedis, store: RunStore
 ) -> None:
