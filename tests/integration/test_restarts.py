@@ -76,7 +76,7 @@ def test_a_worker_that_dies_at_each_start_costs_no_run(model: Model, tmp_path: P
             part(running, "worker").kill()
             before = site.starts
             wait_for(lambda: http.get("/ready").status_code == 503, 20, "the API is not ready")
-            wait_for(lambda: site.starts >= before + 4, 40, "it was started again and again")
+            wait_for(lambda: site.starts >= before + 3, 40, "it was started again and again")
             assert http.get("/ready").status_code == 503
             assert set(_states(http, asked)) <= {"running", "queued"}
             site.broken.unlink()
