@@ -46,7 +46,7 @@ class Site:
 
 
 def part(running: Running, name: str) -> psutil.Process:
-    return wait_for(lambda: next((p for p in running.tree() if _is(p, name)), None), 20, f"the {name} runs")
+    return wait_for(lambda: [each for each in running.tree() if _is(each, name)], 20, f"the {name} runs")[0]
 
 
 def _is(process: psutil.Process, name: str) -> bool:
