@@ -10,10 +10,11 @@ from arq.connections import ArqRedis
 
 from shared import event_tail
 from shared import redis_keys as keys
+from shared.claims import Claim, LogBehindError
 from shared.event_tail import Cursor, EventHub, EventsLostError
 from shared.event_writer import EventWriter
 from shared.run_events import LoggedEvent, RunStarted, TextDelta, encode_event
-from shared.run_store import Claim, LogBehindError, RunStore
+from shared.run_store import RunStore
 from tests.unit.support import COMPLETED, eventually, running, submit
 
 QUEUE = keys.queue("a")
