@@ -125,7 +125,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     """Runs waiting for one agent; beyond it a request is refused with 429."""
     queue_timeout_s: Seconds = 600.0
     """A run that no worker has started by then fails."""
-    unserved_timeout_s: Seconds = 60.0
+    unserved_timeout_s: Seconds = 30.0
     """How long an accepted run waits while no worker serves its agent: restarts of one must fit in."""
     stream_hold_s: Seconds = 10.0
     """How long the status line waits for the first output, so that an early failure has its own status."""

@@ -26,7 +26,7 @@ NOT_THERE = "Its directory is not there."
 @pytest.fixture(scope="module")
 def shared(model: Model) -> Iterator[Stack]:
     """One worker with three agents and one slot; whoever takes an agent away gives it back."""
-    with running_stack(model, workers=0, slots=1, warm=1, max_live=4) as stack:
+    with running_stack(model, workers=0, slots=1, warm=1, max_live=4, unserved_timeout_s=10) as stack:
         stack.make_agent("third")
         stack.start_worker(("agent", "other", "third"))
         stack.wait_ready()

@@ -65,6 +65,7 @@ def test_a_worker_that_dies_at_each_start_costs_no_run(model: Model, tmp_path: P
         "BACKLINE_CLAUDE_PATH": str(site.cli),
         "BACKLINE_SANDBOX": "none",
         "BACKLINE_WARM": "0",
+        "BACKLINE_UNSERVED_TIMEOUT_S": "90",
     }
     words = ("up", "--agent", f"mine={EXAMPLE}", "--data", str(tmp_path / "data"), "--slots", "1")
     with backline(*words, cwd=tmp_path, **variables) as running:
