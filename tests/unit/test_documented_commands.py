@@ -22,8 +22,10 @@ from tests.support.documents import ROOT, Block, blocks, make_stubs, play
 
 OURS = ("backline", "make", "python", "python3", "curl")
 ELSEWHERE = (
+    "aider",
     "apt-get",
     "bwrap",
+    "cline",
     "docker",
     "git",
     "honcho",
