@@ -1,4 +1,4 @@
-"""What coding agents send, in the form in which they send it: tools of their own, their results, a picture."""
+"""What coding agents send, as they send it: tools of their own, their results, a picture."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def test_tools_may_have_the_names_of_claude_codes(
     """Continue's are `Read` and `Bash`. Both are called at once, and both results go back at once."""
     calls = (use_tool("client_Read", {"path": "a"}), use_tool("client_Bash", {"path": "b"}))
     asked: Message = {"role": "user", "content": f"{marker} {script(call(*calls), call(text('Nine.')))}"}
-    made, said = _ask(stack, [asked], ["Read", "Bash"])
+    made, _ = _ask(stack, [asked], ["Read", "Bash"])
     assert [(each["function"]["name"], json.loads(each["function"]["arguments"])) for each in made] == [
         ("Read", {"path": "a"}),
         ("Bash", {"path": "b"}),
@@ -39,7 +39,7 @@ def test_tools_may_have_the_names_of_claude_codes(
     answers = [{"role": "tool", "tool_call_id": each["id"], "content": each["id"]} for each in made]
     history = [asked, {"role": "assistant", "content": empty, "tool_calls": made}, *answers]
     assert _ask(stack, history, ["Read", "Bash"]) == ([], "Nine.")
-    (results,) = [_kept(blocks, "tool_result") for _, blocks in model.calls(marker)[-1].turns[-1:]]
+    results = _kept(model.calls(marker)[-1].turns[-1][1], "tool_result")
     assert [result["tool_use_id"] for result in results] == [each["id"] for each in made]
 
 
