@@ -28,7 +28,10 @@ _SHOWN_FAILURES = 5
 
 
 class AgentWorker(msgspec.Struct, frozen=True):
-    """A live worker that serves the agent; `faults` is what is wrong with the agent's files there."""
+    """A live worker that has the agent; `faults` is what is wrong with the agent's files there.
+
+    `unavailable` is why it does not serve it all the same; empty when it does.
+    """
 
     id: str
     host: str
@@ -36,6 +39,7 @@ class AgentWorker(msgspec.Struct, frozen=True):
     busy: int
     faults: list[str]
     mcp_servers: list[McpServer]
+    unavailable: str = ""
 
 
 class PolicyOnHosts(msgspec.Struct, frozen=True):
@@ -67,13 +71,15 @@ class AgentKey(msgspec.Struct, frozen=True):
 
 
 class AgentObject(msgspec.Struct, frozen=True, kw_only=True):
-    """An agent. `tools` is null until a worker has begun a turn of it, and what its turns then begin with.
+    """An agent. `unavailable` is why no worker serves it, when a worker has it and knows.
 
+    `tools` is null until a worker has begun a turn of it, and what its turns then begin with.
     `last_errors` are found among the newest runs, the newest first. `keys` is empty where no key is needed.
     """
 
     id: str
     state: Literal["up", "down"]
+    unavailable: str
     description: str
     model: str
     created: int
@@ -107,8 +113,10 @@ class Agents:
             tenant=None if is_admin else principal.tenant, state=RunState.FAILED, limit=_MOST_FAILURES
         )
         keys = [key for key in await self._keys.all() if not key.revoked] if is_admin else []
+        never_up = [AgentRecord(name, "", 0) for name in known.unavailable if name not in known.agents]
         rows = [
-            _agent(record, known, reports, keys, failed.runs, principal) for record in known.agents.values()
+            _agent(record, known, reports, keys, failed.runs, principal)
+            for record in (*known.agents.values(), *never_up)
         ]
         return sorted(rows, key=lambda row: (row.state == "down", row.id))
 
@@ -122,12 +130,14 @@ def _agent(
     principal: Principal,
 ) -> AgentObject:
     told = reports_on(record.name, reports)
-    serving = [worker for worker in known.workers if record.name in worker.agents]
+    having = [worker for worker in known.workers if record.name in {*worker.agents, *worker.unavailable}]
+    is_up = any(record.name in worker.agents for worker in having)
     is_admin = "admin" in principal.scopes
     tools = tools_in(told.values())
     return AgentObject(
         id=record.name,
-        state="up" if serving else "down",
+        state="up" if is_up else "down",
+        unavailable=known.why_not(record.name),
         description=record.description,
         model=record.model,
         created=record.created,
@@ -143,11 +153,12 @@ def _agent(
                 worker.busy,
                 list(told[worker.id].faults) if worker.id in told else [],
                 list(servers_in((), [told[worker.id]])) if worker.id in told else [],
+                worker.unavailable.get(record.name, ""),
             )
-            for worker in serving
+            for worker in having
             if is_admin
         ],
-        policies=_policies(told, {worker.id: worker.host for worker in serving}) if is_admin else [],
+        policies=_policies(told, {worker.id: worker.host for worker in having}) if is_admin else [],
         keys=[
             AgentKey(key.id, key.name, key.tenant, list(key.may))
             for key in keys

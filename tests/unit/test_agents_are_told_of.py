@@ -148,6 +148,29 @@ async def test_reports_are_said_again_when_redis_has_lost_them(redis: ArqRedis) 
     assert not [name async for name in redis.scan_iter("backline:agent-reports:*")]
 
 
+async def test_an_agent_that_cannot_be_served_says_why(redis: ArqRedis, valkey: Valkey) -> None:
+    """One that never was, and one that another worker serves."""
+    store = RegistryStore(redis)
+    why = {"gone": "Its directory is not there.", "half": "Its .mcp.json cannot be used."}
+    without = WorkerRecord("w1", "h1", agents=(), slots=2, busy=0, cli_version="1", unavailable=why)
+    await store.announce(without, [])
+    await store.announce(
+        WorkerRecord("w2", "h2", agents=("half",), slots=2, busy=0, cli_version="1"),
+        [AgentRecord("half", "", 1)],
+    )
+    async with serving(valkey.url) as api:
+        half, gone = (await api.get("/v1/admin/agents")).json()["data"]
+        page = (await api.get("/dashboard/agents")).text
+    assert (gone["id"], gone["state"], gone["unavailable"]) == ("gone", "down", why["gone"])
+    assert (half["id"], half["state"], half["unavailable"]) == ("half", "up", "")
+    assert [(each["host"], each["unavailable"]) for each in half["workers"]] == [
+        ("h1", why["half"]),
+        ("h2", ""),
+    ]
+    assert f"{why['gone']} It is served again" in page
+    assert f"Not served by h1: {why['half']}" in page
+
+
 async def test_an_administrator_is_told_all_but_the_words_of_other_tenants(
     redis: ArqRedis, valkey: Valkey
 ) -> None:
