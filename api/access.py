@@ -116,14 +116,13 @@ async def admitted(connection: ASGIConnection[Any, Any, Any, Any], handler: Base
     connection.state.principal = await access.admit(connection, need)
 
 
-async def is_known(connection: ASGIConnection[Any, Any, Any, Any]) -> bool:
-    """Whether a key is needed for nothing, or a good one was sent; for routes that are open."""
+async def known_principal(connection: ASGIConnection[Any, Any, Any, Any]) -> Principal | None:
+    """Who asks, when a good key was sent or none is needed; for routes that are open."""
     access = cast("Access", connection.app.state.access)
     try:
-        await access.admit(connection, "any")
+        return await access.admit(connection, "any")
     except ApiError:
-        return False
-    return True
+        return None
 
 
 def principal_in(state: Any) -> Principal:

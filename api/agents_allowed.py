@@ -17,6 +17,11 @@ class _AgentsAllowed(CachedRegistry):
         return _narrowed(await self._whole.look(fresh=fresh), self._agents)
 
 
+def seen_by(principal: Principal, known: Registry) -> Registry:
+    """One look, less the agents that the principal may not use."""
+    return known if principal.agents is None else _narrowed(known, principal.agents)
+
+
 def registry_for(principal: Principal, registry: CachedRegistry) -> CachedRegistry:
     """The registry less the agents that the principal may not use."""
     return registry if principal.agents is None else _AgentsAllowed(registry, principal.agents)

@@ -9,10 +9,11 @@ import msgspec
 from litestar import Request, Response, get
 from redis.exceptions import RedisError
 
-from api.access import OPEN, is_known
+from api.access import OPEN, known_principal
+from api.agents_allowed import seen_by
 from shared.data_mark import DataMark
 from shared.files import Files
-from shared.registry import CachedRegistry
+from shared.registry import CachedRegistry, Registry
 
 
 class Drain:
@@ -32,7 +33,8 @@ class Health(msgspec.Struct, frozen=True):
 class Readiness(msgspec.Struct, frozen=True):
     """The answer to `GET /ready`; `reason` says what is missing.
 
-    Where keys are asked for, who brings none is told no more than the number of workers.
+    Where keys are asked for, who brings none is told no more than the number of workers, and a key for some
+    agents of no others.
     `storage` is why no file can be stored for now, null when it can, or nobody knows.
     `unavailable` are the agents that no worker can run for now, and why.
     `data_lost_at` is when this replica saw that Redis had lost its data (s since the epoch), null if never.
@@ -70,27 +72,26 @@ async def ready(
     try:
         known = await registry.look(fresh=True)
         await data_mark.look()
-        may_look = await is_known(request)
+        principal = await known_principal(request)
     except (RedisError, OSError):
         return _not_ready("Redis does not answer.")
+    told = seen_by(principal, known) if principal is not None else Registry()
     if not known.served:
         is_lost = data_mark.lost_at is not None
         said = "Redis has lost its data, and no live worker" if is_lost else "No live worker"
-        return _not_ready(
-            f"{said} serves an agent.", data_mark.lost_at, known.unavailable if may_look else {}
-        )
-    if not may_look:
+        return _not_ready(f"{said} serves an agent.", data_mark.lost_at, told.unavailable)
+    if principal is None:
         return Response(Readiness(status="ready", workers=len(known.workers)))
     return Response(
         Readiness(
             status="ready",
-            agents=list(known.served),
+            agents=list(told.served),
             workers=len(known.workers),
             slots=sum(worker.slots for worker in known.workers),
             busy=sum(worker.busy for worker in known.workers),
             cli_versions=sorted({worker.cli_version for worker in known.workers}),
             data_lost_at=data_mark.lost_at,
-            unavailable=known.unavailable,
+            unavailable=told.unavailable,
             storage=await files.trouble() or None,
         )
     )

@@ -14,6 +14,8 @@ if TYPE_CHECKING:
 _FIRST_S = 0.5
 _LONGEST_S = 15.0
 """So that it is there within seconds once what was wrong is mended."""
+_MOST_DOUBLINGS = 10
+"""Beyond `_LONGEST_S`, and short of what a float can hold."""
 _STEADY_S = 60.0
 """Who has lived so long did not die of its start."""
 
@@ -47,7 +49,7 @@ class Comeback:
         await self.end()
         has_lived_s = self._clock() - self._started_at
         self._deaths = 1 if has_lived_s > _STEADY_S else self._deaths + 1
-        wait_s = min(_LONGEST_S, _FIRST_S * 2.0 ** (self._deaths - 1))
+        wait_s = min(_LONGEST_S, _FIRST_S * 2.0 ** min(self._deaths - 1, _MOST_DOUBLINGS))
         self.due_at = self._clock() + wait_s
         return wait_s
 

@@ -66,7 +66,7 @@ Reports = Mapping[str, Mapping[str, AgentReport]]
 
 
 def encode_reports(reports: Iterable[AgentReport]) -> bytes:
-    """What a worker tells, as it is kept."""
+    """What a worker tells, as it is kept. Raises `UnicodeEncodeError` for words that are not Unicode."""
     return msgspec.msgpack.encode(list(reports))
 
 

@@ -156,7 +156,8 @@ class _McpSetup(msgspec.Struct, frozen=True):
 
 
 def _names(paths: Iterable[Path]) -> tuple[str, ...]:
-    return tuple(sorted(path.name[:_LONGEST_SHOWN] for path in paths)[:_MOST_SHOWN])
+    names = (path.name.encode("utf-8", "replace").decode() for path in paths)  # a file system takes any bytes
+    return tuple(sorted(name[:_LONGEST_SHOWN] for name in names)[:_MOST_SHOWN])
 
 
 def _shown(rules: Iterable[str]) -> tuple[str, ...]:

@@ -17,8 +17,8 @@ def trouble_at(place: Path) -> str:
 
     It writes nothing, so it does not see a quota of this user's.
     """
-    existing = next(each for each in (place.absolute(), *place.absolute().parents) if each.exists())
     try:
+        existing = next(each for each in (place.absolute(), *place.absolute().parents) if each.exists())
         disk = os.statvfs(existing)
     except OSError as error:
         return f"The disk cannot be looked at: {error.strerror}."

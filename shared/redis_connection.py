@@ -7,7 +7,7 @@ from typing import Any
 
 from redis.asyncio.connection import AbstractConnection
 from redis.exceptions import ConnectionError as RedisConnectionError
-from redis.exceptions import ReadOnlyError
+from redis.exceptions import ReadOnlyError, ResponseError
 
 
 def plain_spoken(kind: type[AbstractConnection]) -> type[AbstractConnection]:
@@ -32,7 +32,10 @@ def plain_spoken(kind: type[AbstractConnection]) -> type[AbstractConnection]:
         async def read_response(self, *args: Any, **kwargs: Any) -> Any:
             try:
                 return await super().read_response(*args, **kwargs)
-            except ReadOnlyError as error:
+            except ResponseError as error:
+                # Redis 6.2 says it of a script in the words of that script's error.
+                if not isinstance(error, ReadOnlyError) and "-READONLY " not in str(error):
+                    raise
                 await self.disconnect(nowait=True)
                 raise RedisConnectionError("This Redis has become a replica.") from error
 

@@ -39,6 +39,11 @@ class ErrorKind(StrEnum):
     STORAGE_FULL = "storage_full"
     INTERNAL = "internal"
 
+    @classmethod
+    def _missing_(cls, _: object) -> ErrorKind:
+        """A kind that a newer version tells of: versions run side by side while they are replaced."""
+        return cls.INTERNAL
+
 
 class RunError(msgspec.Struct, frozen=True, array_like=True):
     """A failure as a person should read it; `retry_after_s` is a hint in seconds, where one is known."""

@@ -71,7 +71,7 @@ class AgentReports:
 
     async def _on(self, agent: Agent) -> AgentReport:
         name = agent.name
-        now = self._now.of(agent.directory)
+        now = await asyncio.to_thread(self._now.of, agent.directory)  # it may hold thousands of files
         if now != self._seen.get(name):
             if name in self._seen:  # what the CLI had may no longer be what it has
                 self._inventories.pop(name, None)
@@ -86,8 +86,12 @@ class AgentReports:
         )
 
     def _look_for_faults(self, agent: Agent) -> tuple[str, ...]:
-        faults = faults_of(agent, self._environ)[:MOST_FAULTS]
-        return tuple(fault.said[:LONGEST_FAULT] for fault in faults)
+        try:
+            faults = faults_of(agent, self._environ)[:MOST_FAULTS]
+        except (OSError, ValueError) as error:  # of names that no operating system takes
+            return (f"Its files cannot be looked at: {error}."[:LONGEST_FAULT],)
+        # Names in JSON may be no Unicode.
+        return tuple(fault.said.encode("utf-8", "replace").decode()[:LONGEST_FAULT] for fault in faults)
 
     def _policy(self, agent: Agent) -> AgentPolicy:
         settings = self._policies.of(agent.name)

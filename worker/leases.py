@@ -200,7 +200,8 @@ class LeaseWorker(Worker):
     async def _execute_job(self, _: dict[Any, Any], run_id: str) -> None:
         if run_id not in self._claims or not self.allow_pick_jobs:  # the cancel that said so may be lost
             raise RetryJob
-        if self._directories.fault(_place_of(self._claims[run_id]), at_once=True):
+        place = _place_of(self._claims[run_id])
+        if place not in self._more_places and self._directories.fault(place, at_once=True):
             raise RetryJob  # for another worker that has the agent
         try:
             await self._execute(self._claims[run_id])

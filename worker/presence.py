@@ -92,10 +92,18 @@ class Presence:
         described: list[AgentRecord] = [
             describe(agent) for agent in self._policies.described() if agent.name in usable
         ]
-        reports = encode_reports(await self._reports.all())
+        reports = await self._encoded_reports()
         record = await self._record(reports)
         has_them = await self._registry.announce(record, described, b"" if reports == self._told else reports)
         self._told = reports if has_them else b""
+
+    async def _encoded_reports(self) -> bytes:
+        """What there is to tell, or nothing when it cannot be told: the worker serves all the same."""
+        try:
+            return encode_reports(await self._reports.all())
+        except ValueError as error:
+            _log.warning("agents_not_told_of", error=str(error))
+            return b""
 
     async def _stand_in(self) -> None:
         """Take the runs of agents that have no worker, as far as fallbacks can answer for them."""

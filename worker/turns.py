@@ -78,7 +78,7 @@ class Turns:
         except AgentFaultError as error:
             await reporter.conclude(RunFailed(error=RunError(ErrorKind.AGENT_UNAVAILABLE, str(error))))
         except (CliNotStartedError, OSError) as error:
-            await reporter.conclude(_not_started(error))
+            await reporter.conclude(not_started(error))
 
     async def recover(self, request: RunRequest, lost: Lost, reporter: Reporter, stop: Stop) -> None:
         """Go on with a turn whose worker was lost, from where `lost` says it stands; else as `run` does."""
@@ -99,7 +99,7 @@ class Turns:
             await reporter.conclude(RunFailed(error=RunError(ErrorKind.AGENT_UNAVAILABLE, str(error))))
             return
         except (CliNotStartedError, OSError) as error:
-            await reporter.conclude(_not_started(error))
+            await reporter.conclude(not_started(error))
             return
         self._note(request.agent, found.how)
         turn = Turn(found, request, self._settings, reporter, stop, lost)
@@ -161,12 +161,17 @@ def _by(found: Found, event: TerminalEvent) -> TerminalEvent:
     return msgspec.structs.replace(event, revision=revision)
 
 
-def _not_started(error: Exception) -> RunFailed:
+def not_started(error: Exception) -> RunFailed:
+    """The end of a run whose CLI could not be started, in words for clients."""
     if isinstance(error, OSError) and error.errno in FULL:
         _log.error("storage_full", error=str(error))
         said = "The worker's disk is full or may only be read; its operator must make room."
         return RunFailed(error=RunError(ErrorKind.STORAGE_FULL, said))
-    return RunFailed(error=RunError(ErrorKind.CLI_NOT_STARTED, str(error)))
+    said = str(error)
+    if isinstance(error, OSError):  # its own words name places on this host
+        _log.error("cli_not_started", error=said)
+        said = f"The agent could not be started: {error.strerror or type(error).__name__}."
+    return RunFailed(error=RunError(ErrorKind.CLI_NOT_STARTED, said))
 
 
 def _no_revision(error: RevisionError) -> RunFailed:

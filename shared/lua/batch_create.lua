@@ -7,7 +7,8 @@
 local now, ttl, kind = now_ms(), tonumber(ARGV[1]), ARGV[5]
 local is_other, known = object_before(KEYS[4], kind, ARGV[6], 'batch')
 if is_other then return {-1, ''} end
-if known then return {0, known} end
+if known then return {known == ARGV[2] and 1 or 0, known} end
+if redis.call('EXISTS', KEYS[1]) == 1 then return {1, ARGV[2]} end -- said again: its answer was lost
 remember_object(KEYS[4], kind, ARGV[6], ARGV[7], 'batch', ARGV[2])
 redis.call('HSET', KEYS[1], 'created', now, 'status', 'validating', 'epoch', 0, 'expires', now + ARGV[4],
   'total', 0, 'completed', 0, 'failed', 0, unpack(ARGV, 8))

@@ -3,10 +3,13 @@
 -- ARGV  1 owner token  2 worker id  3 the event  4 events' ttl (ms)  5 whether a turn is to follow: 1, or 0 to end the run
 -- Gives {attempt, number of the event, request, reason to cancel or '', ms since it was submitted};
 -- {} when the run is over or not ours
-local record = redis.call('HMGET', KEYS[1], 'state', 'request', 'cancel', 'created', 'account', 'workers')
+local record = redis.call('HMGET', KEYS[1], 'state', 'request', 'cancel', 'created', 'account', 'workers', 'begun_by', 'attempt')
 if (record[1] ~= 'queued' and record[1] ~= 'running') or redis.call('GET', KEYS[3]) ~= ARGV[1] then return {} end
-local attempt = redis.call('HINCRBY', KEYS[1], 'attempt', 1)
 local now = now_ms()
+if ARGV[5] == '1' and record[1] == 'running' and record[7] == ARGV[1] then -- said again: its answer was lost
+  return {tonumber(record[8]), last_number(KEYS[2]), record[2], record[3] or '', now - record[4]}
+end
+local attempt = redis.call('HINCRBY', KEYS[1], 'attempt', 1)
 redis.call('HSET', KEYS[1], 'state', 'running', 'worker', ARGV[2])
 if ARGV[5] == '1' then
   redis.call('HSETNX', KEYS[1], 'begun', now)

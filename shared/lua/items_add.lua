@@ -6,6 +6,7 @@ if redis.call('EXISTS', KEYS[1]) == 0 then return 0 end
 local now, ttl = now_ms(), tonumber(ARGV[1])
 local count, bytes = #ARGV - 4, 0
 for _, item in ipairs(redis.call('LRANGE', KEYS[3], 0, -1)) do
+  if item == ARGV[5] then return 1 end -- said again: its answer was lost; ids are random
   count, bytes = count + 1, bytes + #item
 end
 for i = 5, #ARGV do bytes = bytes + #ARGV[i] end

@@ -7,6 +7,8 @@
 -- Gives 1 | 0 it has moved on, or is gone
 local now, ttl = now_ms(), tonumber(ARGV[1])
 local at = redis.call('HMGET', KEYS[1], 'session', 'head')
+local is_moved = ARGV[3] ~= ARGV[5] or ARGV[4] ~= ARGV[6]
+if is_moved and at[1] == ARGV[5] and at[2] == ARGV[6] then return 1 end -- said again: its answer was lost
 if at[1] ~= ARGV[3] or at[2] ~= ARGV[4] then return 0 end
 redis.call('HSET', KEYS[1], 'session', ARGV[5], 'head', ARGV[6], 'prefix', ARGV[7], 'updated', now)
 redis.call('PEXPIRE', KEYS[1], ttl)

@@ -2,7 +2,8 @@
 -- KEYS  1 project record  2 tenant's projects
 -- ARGV  1 ttl (ms)  2 project id  3 most projects  4 prefix of the tenant's records  5.. fields and values
 -- Gives now (ms) | -1 too many
-local now = now_ms()
+local now, made = now_ms(), redis.call('HGET', KEYS[1], 'created')
+if made then return tonumber(made) end -- said again: its answer was lost
 if redis.call('ZCARD', KEYS[2]) >= tonumber(ARGV[3]) then
   for _, id in ipairs(redis.call('ZRANGE', KEYS[2], 0, -1)) do -- some may have lapsed
     if redis.call('EXISTS', ARGV[4] .. id) == 0 then redis.call('ZREM', KEYS[2], id) end

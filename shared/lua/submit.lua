@@ -23,10 +23,7 @@
 -- | {-4 its run is no longer kept, now, 0}
 local now = now_ms()
 local waiting = redis.call('ZCOUNT', KEYS[3], '-inf', now)
-if redis.call('EXISTS', KEYS[1]) == 1 then
-  if ARGV[17] ~= '' then redis.call('HINCRBY', KEYS[1], 'readers', 1) end
-  return {0, now, waiting}
-end
+if redis.call('EXISTS', KEYS[1]) == 1 then return {0, now, waiting} end -- said again: its answer was lost
 local is_other, found = run_before(KEYS[7], ARGV[17], ARGV[18], tonumber(ARGV[19]), ARGV[15], now)
 if is_other then return {-3, now, 0} end
 if found then

@@ -7,6 +7,7 @@ import os
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 from arq.connections import ArqRedis
 
@@ -20,7 +21,7 @@ from shared.agent_reports import (
 )
 from shared.agents import Agent, parse_agents
 from shared.keys import Grant, KeyStore
-from shared.registry import AgentRecord, RegistryStore, WorkerRecord
+from shared.registry import AgentRecord, RegistryStore, WorkerRecord, describe
 from shared.run_events import ErrorKind, RunError, RunFailed
 from shared.run_store import RunStore
 from shared.runs import RunRequest
@@ -86,6 +87,18 @@ async def test_what_a_cli_says_is_kept_within_a_bound(agent: Agent) -> None:
     servers = [{"name": "s" * 9_000, "status": "x" * 9_000}] * 9_000
     reports.hear("agent", json.dumps({"tools": ["t" * 9_000] * 9_000, "mcp_servers": servers}).encode())
     assert len(encode_reports(await reports.all())) < 150_000
+
+
+async def test_names_that_are_no_text_keep_nobody_from_being_told(agent: Agent) -> None:
+    skill = os.fsencode(agent.directory) + b"/.claude/skills/\xe9t\xe9"
+    os.makedirs(skill)  # noqa: PTH103 - a path of bytes
+    with open(skill + b"/SKILL.md", "wb") as file:  # noqa: PTH123, ASYNC230
+        file.write(b"---\nname: x\n---\n")
+    servers = '{"mcpServers": {"\\ud800": {}, "b": {"command": "/bin/\\u0000"}}}'
+    (agent.directory / ".mcp.json").write_text(servers)
+    record = describe(agent)
+    assert msgspec.msgpack.decode(msgspec.msgpack.encode(record), type=AgentRecord) == record
+    assert (await one(reports_of(agent))).faults
 
 
 async def test_files_that_turn_bad_and_good_again_are_told(agent: Agent) -> None:

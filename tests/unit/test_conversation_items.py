@@ -100,7 +100,9 @@ async def test_a_rewritten_conversation_stands_in_the_new_session(
     assert record is not None
     now = Rewrite(session="s2-session", head="h2", waiting=[item("1"), item("2")])
     assert await added.rewrite("t", record, now)
-    assert not await added.rewrite("t", record, now), "it has moved on"
+    assert await added.rewrite("t", record, now), "its answer was lost, and it is said again"
+    other = msgspec.structs.replace(now, session="s3-session")
+    assert not await added.rewrite("t", record, other), "it has moved on"
     assert await added.waiting("t", made.id) == [item("1"), item("2"), item("9")]
     moved = await records.conversation("t", made.id)
     session = await records.session("t", "s2-session")

@@ -59,6 +59,19 @@ async def test_without_a_key_everything_is_open_until_there_is_one(
             assert (await api.get(path)).status_code == 200
 
 
+async def test_a_key_for_some_agents_is_told_of_no_others_being_ready(
+    redis: ArqRedis, valkey: Valkey, keys: KeyStore
+) -> None:
+    await announce(redis)
+    _, all_of_them = await keys.create(Grant())
+    _, some = await keys.create(Grant(agents=("elsewhere",)))
+    async with serving(valkey.url) as api:
+        for secret, is_told in ((all_of_them, True), (some, False)):
+            ready = await api.get("/ready", headers=bearer(secret))
+            assert ready.status_code == 200
+            assert bool(ready.json()["agents"]) is is_told
+
+
 async def test_a_key_comes_in_by_either_header(redis: ArqRedis, valkey: Valkey, keys: KeyStore) -> None:
     await announce(redis)
     _, secret = await keys.create(Grant())

@@ -70,6 +70,11 @@ READ: list[tuple[str, Callable[[bytes], Any], Any]] = [
 ]
 
 
+def test_a_kind_of_failure_that_is_not_known_yet_is_read_as_any() -> None:
+    newer = msgspec.msgpack.encode(["made_up_later", "It is too warm.", None])
+    assert msgspec.msgpack.decode(newer, type=RunError) == RunError(ErrorKind.INTERNAL, "It is too warm.")
+
+
 @pytest.mark.parametrize(("name", "read", "meant"), READ)
 def test_what_an_older_version_wrote_means_the_same(
     name: str, read: Callable[[bytes], Any], meant: Any

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Callable, Coroutine
 from contextlib import asynccontextmanager, suppress
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -12,6 +13,7 @@ from arq.connections import ArqRedis
 from redis.exceptions import ConnectionError as RedisConnectionError
 
 from shared import redis_keys as keys
+from shared.agents import Agent
 from shared.claims import Claim
 from shared.event_writer import EventWriter
 from shared.pauses import PauseStore
@@ -31,6 +33,7 @@ from tests.unit.support import (
     running,
     submit,
 )
+from worker.directories import Directories
 from worker.execute import Executor
 from worker.leases import LeaseWorker
 from worker.pauses import Pauses
@@ -427,6 +430,22 @@ async def test_a_turn_that_could_not_reach_redis_is_started_again(
     async with new_worker(fail_for_a_while).alive() as worker:
         assert await all_ended(store, ["r"]) == {RunState.COMPLETED}
         assert worker.given_up == []
+
+
+async def test_an_agent_that_is_out_of_service_is_answered_for_where_somebody_stands_in(
+    store: RunStore, new_worker: MakeWorker, tmp_path: Path
+) -> None:
+    """Its worker, whose fallbacks stand in for it, does not hand the run back to itself for ever."""
+    worker = new_worker(complete)
+    worker.leases._directories = Directories({"a": Agent("a", tmp_path / "gone")})
+    await submit(store, "r")
+    async with worker.alive():
+        await asyncio.sleep(3 * RENEW_S)
+        assert worker.started == []
+        worker.leases.serve(("a",))
+        worker.leases.ring()
+        assert await all_ended(store, ["r"]) == {RunState.COMPLETED}
+    assert worker.started == ["r"]
 
 
 async def test_a_run_whose_record_has_lapsed_is_forgotten(
