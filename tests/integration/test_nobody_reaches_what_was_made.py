@@ -94,6 +94,7 @@ MATRIX: dict[str, Kind] = {
     "POST /v1/webhook_endpoints/{webhook_id}/test": "owned",
     "GET /v1/webhooks/{webhook_id}/deliveries": "owned",
     "POST /v1/webhooks/{webhook_id}/deliveries/{event_id}/redeliver": "owned",
+    "GET /v1/admin/agents": "admin",
     "GET /v1/admin/keys": "admin",
     "POST /v1/admin/keys": "admin",
     "GET /v1/admin/keys/{key_id}": "admin",

@@ -261,6 +261,7 @@ def test_many_conversations_share_few_places(new_stack: NewStack) -> None:
         chat.check_model_saw("three")
 
 
+@pytest.mark.timeout(150)
 @settings(
     max_examples=12,
     deadline=None,

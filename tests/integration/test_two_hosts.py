@@ -155,7 +155,7 @@ class Chat:
 
 
 def test_a_stream_crosses_hosts_token_by_token(estate: Estate, marker: str) -> None:
-    chunks = Chat(estate, marker).stream(script(call(tokens(8, pace_ms=200, stamp=True))))
+    chunks = Chat(estate, marker).stream(script(call(tokens(8, pace_ms=400, stamp=True))))
     arrived = [(time.monotonic_ns(), words) for chunk in chunks if (words := words_of(chunk))]
     assert [words.partition(":")[0] for _, words in arrived] == [str(n) for n in range(8)]
     sent = [int(words.partition(":")[2]) for _, words in arrived]
