@@ -168,7 +168,10 @@ def _parse(entry: str) -> Agent:
     name, separator, place = entry.partition("=")
     if not separator or "/" in name:
         name, place = "", entry
-    directory = Path(place).expanduser().resolve()
+    try:
+        directory = Path(place).expanduser().resolve()
+    except (RuntimeError, ValueError, OSError) as error:  # a `~name` without a home, or no name at all
+        raise AgentError(f"The agent directory {place!r} is no place: {error}") from error
     if not directory.is_dir():
         said = "is not a directory" if directory.exists() else "is not there"
         raise AgentError(f"The agent directory {place!r} {said}.")

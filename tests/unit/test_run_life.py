@@ -188,6 +188,9 @@ class Life(RuleBasedStateMachine):
             assert attempt is None
             return
         assert attempt is not None
+        if owner.attempt:  # an answer was lost, and it is asked again
+            assert (attempt.number, attempt.n, attempt.cancel) == (run.attempt, len(run.log), run.cancel)
+            return
         run.attempt += 1
         run.state = RunState.RUNNING
         run.worker = worker
